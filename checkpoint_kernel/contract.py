@@ -1,0 +1,58 @@
+"""Names that the kernel and the supervisor must agree on: files, environment, defaults.
+
+Standard library only. Nothing here does anything; see `session`, `manifest` and
+`flight_recorder` for the contents of the files.
+
+One directory per notebook, 0700, under the root (by default `checkpoints` in the Jupyter
+data directory):
+
+    <root>/<notebook key>/
+        notebook.json            which notebook this is
+        lock                     held (flock) by the supervisor of the live kernel
+        segments/<name>.seg      immutable runs of chunks
+        manifests/<seq>-<id>.json  signed; the newest one is the newest checkpoint
+        sessions/<session id>/   one per start of a kernel
+            session.json         what the kernel was started with, and the restart plan
+            intent.jsonl         what somebody asked of the kernel (shutdown, kill, ...)
+            flight               flight recorder
+            faults.txt           faulthandler's file
+            stderr.txt           the last of what reached file descriptor 2
+            restore.json         progress and result of the restore
+            exit.json            exit marker, written by the supervisor
+        deaths/<time>-<session id>.json   one record per death
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Set by the supervisor for the kernel: the session's directory. The kernel takes it out
+# of os.environ, so that kernels started from a cell do not believe it is theirs.
+ENV_SESSION: Final = "CHECKPOINT_KERNEL_SESSION"
+# Written into kernel.json by `jupyter checkpoint install`: the kernelspec's directory, read
+# where a frontend starts argv itself and ignores provisioners (VS Code).
+ENV_SPEC_DIR: Final = "CHECKPOINT_KERNEL_SPEC_DIR"
+
+STORE_DIRECTORY: Final = "checkpoints"  # under jupyter_data_dir()
+KEY_FILE: Final = "checkpoint_key"  # under jupyter_data_dir(), 0600, outside the store
+
+NOTEBOOK_FILE: Final = "notebook.json"
+LOCK_FILE: Final = "lock"
+SEGMENTS: Final = "segments"
+MANIFESTS: Final = "manifests"
+SESSIONS: Final = "sessions"
+DEATHS: Final = "deaths"
+
+SESSION_FILE: Final = "session.json"
+INTENT_FILE: Final = "intent.jsonl"
+FLIGHT_FILE: Final = "flight"
+FAULTS_FILE: Final = "faults.txt"
+STDERR_FILE: Final = "stderr.txt"
+RESTORE_FILE: Final = "restore.json"
+EXIT_FILE: Final = "exit.json"
+
+PROVISIONER_NAME: Final = "checkpoint-provisioner"
+KERNELSPEC_NAME: Final = "python3-resilient"
+
+# Seconds that the supervisor gives a snapshot process to commit after the kernel's death.
+ORPHAN_GRACE_S: Final = 2.0

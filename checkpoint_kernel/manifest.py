@@ -1,0 +1,207 @@
+"""A manifest: the signed, immutable list of what forms one checkpoint.
+
+Publishing it by rename is the commit. The file holds two lines: the HMAC-SHA256 of the
+second line under the user's key (as Jupyter signs notebooks), and the manifest as JSON.
+Standard library only, so that the supervisor can read it; payloads are `store`'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from . import durable
+from .contract import MANIFESTS
+
+FORMAT = 1
+
+
+class ManifestError(Exception):
+    """A manifest that cannot be used; the message names the file and the reason."""
+
+
+class DamagedManifest(ManifestError):
+    """The file is not what was written: signature, JSON or fields are wrong."""
+
+
+class UnknownFormat(ManifestError):
+    """Written by a newer version."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Variables that are saved and restored together, and where their payload is."""
+
+    id: str  # stable over the checkpoints of a line: "var:df", "def:train", "hidden:..."
+    kind: str  # data, function, class, module, session, locals
+    names: tuple[str, ...]  # variables that it binds; () for a hidden one
+    codec: str  # "pickle" or "dill"
+    payload: str  # digest of the recipe, see `store`
+    size_bytes: int  # stream and buffers, before deduplication
+    types: dict[str, str] = field(default_factory=dict)  # name -> type, for people
+    needs: tuple[str, ...] = ()  # ids of units that it refers to
+    reached_by_call: bool = False  # a running C call could have been changing it
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A variable that is not in the checkpoint, and why."""
+
+    name: str
+    type: str
+    reason: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One checkpoint. Times are seconds since the epoch (UTC)."""
+
+    id: str
+    seq: int  # rises by one over the whole store; names the order
+    line: str  # id of the session that began this line
+    session: str
+    parent: str | None  # id of the checkpoint before it in this line
+    time: float  # when the state was taken (the fork), not when it was committed
+    reason: str  # cell, mid-cell, save, shutdown, SIGTERM, parent-gone, memory
+    execution_count: int | None  # of the cell that ran or had just ended
+    inside_cell: bool  # taken before that cell had finished
+    inside_call: bool  # no safe point could be had
+    cell_source: str | None
+    line_number: int | None  # in the cell, from 1, when inside
+    units: tuple[Unit, ...]
+    skipped: tuple[Skipped, ...]
+    pending: tuple[str, ...] = ()  # names that follow in the next checkpoint
+    python: str = ""
+    pause_s: float | None = None  # what the user waited for
+    format: int = FORMAT
+
+    @property
+    def names(self) -> list[str]:
+        """The variables that this checkpoint holds, sorted. Locals and the session are not."""
+        return sorted(
+            name
+            for unit in self.units
+            if unit.kind not in ("locals", "session")
+            for name in unit.names
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """What the namespace weighs when loaded, before deduplication."""
+        return sum(unit.size_bytes for unit in self.units)
+
+    @property
+    def utc(self) -> str:
+        """`time` as ISO 8601."""
+        return datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds")
+
+
+def new_id(now: float | None = None) -> str:
+    """A short id for a checkpoint or a session that sorts by time: `20261123-093015-4f2a`."""
+    stamp = datetime.fromtimestamp(time.time() if now is None else now, UTC)
+    return f"{stamp:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def path_of(notebook_directory: Path, manifest: Manifest) -> Path:
+    """Where a manifest lies; the name sorts by `seq`."""
+    return notebook_directory / MANIFESTS / f"{manifest.seq:08d}-{manifest.id}.json"
+
+
+def encode(manifest: Manifest, key: bytes) -> bytes:
+    """The bytes of the file."""
+    body = json.dumps(dataclasses.asdict(manifest), separators=(",", ":")).encode()
+    return sign(body, key).encode() + b"\n" + body + b"\n"
+
+
+def sign(body: bytes, key: bytes) -> str:
+    """HMAC-SHA256, hexadecimal."""
+    return hmac.new(key, body, hashlib.sha256).hexdigest()
+
+
+def decode(data: bytes, key: bytes, where: str) -> Manifest:
+    """Read a manifest back, or raise DamagedManifest or UnknownFormat naming `where`."""
+    signature, _, body = data.partition(b"\n")
+    body = body.removesuffix(b"\n")
+    if not hmac.compare_digest(signature, sign(body, key).encode()):
+        raise DamagedManifest(
+            f"manifest {where}: the signature does not match: damaged, or not written by this user"
+        )
+    raw: dict[str, Any] = json.loads(body)
+    if raw.get("format", 0) > FORMAT:
+        raise UnknownFormat(
+            f"manifest {where} has format {raw['format']}, this version reads up to {FORMAT}: "
+            "update checkpoint-kernel"
+        )
+    units = tuple(
+        Unit(**{**unit, "names": tuple(unit["names"]), "needs": tuple(unit["needs"])})
+        for unit in raw.pop("units")
+    )
+    skipped = tuple(Skipped(**entry) for entry in raw.pop("skipped"))
+    return Manifest(**{**raw, "pending": tuple(raw["pending"])}, units=units, skipped=skipped)
+
+
+def read(path: Path, key: bytes) -> Manifest:
+    """Read and verify one manifest file."""
+    return decode(path.read_bytes(), key, str(path))
+
+
+def read_all(
+    notebook_directory: Path, key: bytes
+) -> tuple[list[Manifest], list[tuple[Path, ManifestError]]]:
+    """All manifests, oldest first, and those that cannot be used, each with its reason."""
+    good: list[Manifest] = []
+    bad: list[tuple[Path, ManifestError]] = []
+    directory = notebook_directory / MANIFESTS
+    if not directory.is_dir():
+        return good, bad
+    for path in sorted(directory.glob("[0-9]*.json")):
+        try:
+            good.append(read(path, key))
+        except ManifestError as why:
+            bad.append((path, why))
+        except FileNotFoundError:
+            continue  # pruned between the listing and the read
+    return good, bad
+
+
+def load_key(path: Path) -> bytes:
+    """The user's signing key; made on first use, 0600, 32 random bytes in hexadecimal.
+
+    Raises ManifestError if another user owns the file or it is malformed.
+    """
+    try:
+        text = path.read_text("ascii").strip()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = secrets.token_hex(32)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:  # another process was faster
+            return load_key(path)
+        try:
+            durable.write_all(fd, text.encode())
+            durable.fsync(fd)
+        finally:
+            os.close(fd)
+    stat = path.stat()
+    if stat.st_uid != os.geteuid():
+        raise ManifestError(f"the signing key {path} belongs to user {stat.st_uid}, not to us")
+    if stat.st_mode & 0o077:
+        path.chmod(0o600)
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) < 16:
+        raise ManifestError(f"the signing key {path} is malformed: remove it to make a new one")
+    return key

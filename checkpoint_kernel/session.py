@@ -1,0 +1,202 @@
+"""What the supervisor tells the kernel and later starts: session, plan, intents, exit marker.
+
+Plain dataclasses and their JSON files; deciding is `checkpoint_provisioner.plan`'s and
+`checkpoint_provisioner.post_mortem`'s. Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from . import durable
+from .contract import EXIT_FILE, INTENT_FILE, RESTORE_FILE, SESSION_FILE
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Cap:
+    """The memory limit in force, as read back."""
+
+    configured: str  # as the user wrote it: "8G"
+    cap_bytes: int
+    soft_bytes: int
+    backend: str  # "systemd scope", "cgroup v2", "cgroup v1", "none"
+    enforced: bool  # the limit was read back and stands
+    detail: str  # one sentence: what is enforced, or why nothing is
+    cgroup: str | None = None  # the kernel's cgroup directory
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The validated config, as far as the kernel needs it."""
+
+    checkpoint_interval: float = 30.0  # seconds; 0 is off
+    checkpoint_after_cell: bool = True
+    restore: Literal["crash", "always", "never"] = "crash"
+    keep: int = 20
+    store_limit_bytes: int | None = None  # None: the smaller of 20 % of the free disk and 20 GB
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the next start does about earlier state."""
+
+    kind: Literal["restore", "clean"]
+    because: str  # one sentence for the user: "The kernel died: ..." / "You restarted ..."
+    checkpoint: str | None = None  # restore: which; clean: which is offered, if any
+    leave_out: tuple[str, ...] = ()  # units that killed an earlier restore
+    step: int = 0  # restores that failed before this one
+    death: str | None = None  # file name under deaths/ of the death that led here
+    before_cell: str | None = None  # restore: the newest checkpoint from before the fatal cell
+    warnings: tuple[str, ...] = ()  # lines for the notice ("this cell has now killed ...")
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """One start of a kernel."""
+
+    id: str
+    line: str  # its own id after a clean start; that of the restored line otherwise
+    started: float
+    kernel_id: str
+    notebook: str | None  # real path, None where nobody told us
+    notebook_directory: str  # the store of this notebook
+    key_file: str
+    supervisor_pid: int
+    boot_id: str
+    settings: Settings
+    plan: Plan
+    cap: Cap | None = None
+    stderr_write_fd: int | None = None  # becomes the kernel's descriptor 2
+    stderr_read_fd: int | None = None  # what the kernel publishes as stderr
+    warnings: tuple[str, ...] = ()  # said once to the user (store shared, mode tightened, ...)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class ExitMarker:
+    """How a session ended, judged by the supervisor. Its absence is itself evidence."""
+
+    session: str
+    time: float
+    # death: nobody asked. restart, shutdown: asked and obeyed. hung: asked, but it took a
+    # SIGKILL. quit: the user called exit() in a cell.
+    kind: Literal["death", "restart", "shutdown", "hung", "quit"]
+    cause: str | None = None  # of a death or a hang, as `deaths --json` spells it
+    death: str | None = None  # file name under deaths/
+    exit_code: int | None = None
+    signal: int | None = None
+    cells_started: int = 0
+    restore_done: bool = False
+    restoring_unit: str | None = None
+    cell_sha256: str | None = None  # of the running cell's source
+    checkpoint: str | None = None  # newest committed checkpoint when it ended
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class NotRestored:
+    """A variable that is not back, and why."""
+
+    name: str
+    type: str
+    reason: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """The result of a restore; also its progress file."""
+
+    checkpoint: str
+    state: Literal["loading", "done", "failed"]
+    started: float
+    seconds: float | None = None
+    restored: tuple[str, ...] = ()
+    not_restored: tuple[NotRestored, ...] = ()
+    error: str | None = None  # when state is "failed": why nothing is back
+    schema: int = SCHEMA
+
+
+def save(directory: Path, value: Session | ExitMarker | RestoreReport) -> None:
+    """Publish a record in its file in the session's directory."""
+    name = {Session: SESSION_FILE, ExitMarker: EXIT_FILE, RestoreReport: RESTORE_FILE}[type(value)]
+    body = json.dumps(dataclasses.asdict(value), indent=1).encode()
+    durable.publish(directory / name, body)
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    try:
+        raw: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    return raw
+
+
+def _known(cls: type, raw: dict[str, Any]) -> dict[str, Any]:
+    """Only the fields that this version knows, lists as tuples: later versions may add some."""
+    names = {f.name for f in dataclasses.fields(cls)}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in names}
+
+
+def load_session(directory: Path) -> Session | None:
+    """The session's start record, or None where there is none. ValueError if malformed."""
+    raw = _load(directory / SESSION_FILE)
+    if raw is None:
+        return None
+    raw["settings"] = Settings(**_known(Settings, raw["settings"]))
+    raw["plan"] = Plan(**_known(Plan, raw["plan"]))
+    raw["cap"] = Cap(**_known(Cap, raw["cap"])) if raw["cap"] else None
+    return Session(**_known(Session, raw))
+
+
+def load_exit(directory: Path) -> ExitMarker | None:
+    """The exit marker, or None where there is none. ValueError if malformed."""
+    raw = _load(directory / EXIT_FILE)
+    return None if raw is None else ExitMarker(**_known(ExitMarker, raw))
+
+
+def load_restore(directory: Path) -> RestoreReport | None:
+    """The restore's report, or None where there is none. ValueError if malformed."""
+    raw = _load(directory / RESTORE_FILE)
+    if raw is None:
+        return None
+    raw["not_restored"] = tuple(NotRestored(**_known(NotRestored, n)) for n in raw["not_restored"])
+    return RestoreReport(**_known(RestoreReport, raw))
+
+
+@dataclass(frozen=True)
+class Intent:
+    """Somebody asked something of a live kernel. `monotonic` orders it against the exit."""
+
+    action: Literal["shutdown", "restart", "terminate", "kill"]
+    time: float
+    monotonic: float
+    sender: str = "provisioner"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def append_intent(directory: Path, action: str, sender: str = "provisioner") -> None:
+    """Write down an intent before acting on it. One O_APPEND write, not durable."""
+    line = json.dumps(
+        {"action": action, "time": time.time(), "monotonic": time.monotonic(), "sender": sender}
+    )
+    with open(directory / INTENT_FILE, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def read_intents(directory: Path) -> list[Intent]:
+    """All intents, oldest first."""
+    try:
+        text = (directory / INTENT_FILE).read_text("utf-8")
+    except FileNotFoundError:
+        return []
+    return [Intent(**json.loads(line)) for line in text.splitlines() if line.strip()]
