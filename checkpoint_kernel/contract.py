@@ -9,6 +9,7 @@ data directory):
     <root>/<notebook key>/
         notebook.json            which notebook this is
         lock                     held (flock) by the supervisor of the live kernel
+        writer                   held (flock) by whoever writes or prunes checkpoints
         segments/<name>.seg      immutable runs of chunks
         manifests/<seq>-<id>.json  signed; the newest one is the newest checkpoint
         sessions/<session id>/   one per start of a kernel
@@ -38,6 +39,7 @@ KEY_FILE: Final = "checkpoint_key"  # under jupyter_data_dir(), 0600, outside th
 
 NOTEBOOK_FILE: Final = "notebook.json"
 LOCK_FILE: Final = "lock"
+WRITER_FILE: Final = "writer"
 SEGMENTS: Final = "segments"
 MANIFESTS: Final = "manifests"
 SESSIONS: Final = "sessions"

@@ -21,9 +21,19 @@ def fsync(fd: int) -> None:
     os.fsync(fd)
 
 
+def create(path: Path, mode: int = 0o600) -> int:
+    """A write descriptor of a file that did not exist; FileExistsError if it did."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+
 def rename(source: Path, target: Path) -> None:
     """Atomically give `source` the name `target`."""
     os.replace(source, target)
+
+
+def unlink(path: Path) -> None:
+    """Remove a file; one that is already gone is fine. Durable after `fsync_directory`."""
+    path.unlink(missing_ok=True)
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
@@ -55,7 +65,7 @@ def publish(path: Path, data: bytes, mode: int = 0o600) -> None:
     removed its temporary file.
     """
     temporary = temporary_name(path.parent)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    fd = create(temporary, mode)
     try:
         try:
             write_all(fd, data)
