@@ -1,0 +1,378 @@
+"""The store of one notebook: payloads in, payloads out, every byte verified.
+
+    Store       what is there: manifests, and where each chunk lies (from the segments' indexes)
+    Snapshot    a writer: put payloads, then commit a manifest (`store_writer`)
+
+A payload is a pickle stream and its out-of-band buffers; its digest is that of its recipe
+(`recipe`), which names chunks by digest. Nothing is unpickled here. Removing old
+checkpoints is `prune`'s, examining all of the store `check`'s.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from . import durable, manifest, recipe
+from .contract import MANIFESTS, SEGMENTS, WRITER_FILE
+from .manifest import Manifest, ManifestError
+from .recipe import BufferRef, Recipe, Span
+from .segment import (
+    SUFFIX,
+    DamagedSegment,
+    Segment,
+    StoreError,
+    digest_of,
+    machine_boot_id,
+    read_index,
+)
+from .store_writer import Snapshot, StoreBusy, Written
+
+__all__ = [
+    "BufferRef",
+    "DamagedChunk",
+    "Finding",
+    "MissingChunk",
+    "NoSuchCheckpoint",
+    "Payload",
+    "Snapshot",
+    "Store",
+    "StoreBusy",
+    "StoreError",
+    "StoreRefused",
+    "Written",
+]
+
+# Storages from here on come back in anonymous memory of their own, in huge pages where
+# there are any: later forks are then cheap.
+_OWN_MEMORY_FROM: Final = 4 << 20
+_MADV_HUGEPAGE: Final = getattr(mmap, "MADV_HUGEPAGE", None)
+
+
+class MissingChunk(StoreError):
+    """A chunk is in no segment."""
+
+
+class DamagedChunk(StoreError):
+    """A chunk's bytes are not those of its digest."""
+
+
+class NoSuchCheckpoint(StoreError):
+    """No checkpoint, or more than one, has an id that begins so."""
+
+
+class StoreRefused(StoreError):
+    """The directory is not ours alone. Unpickling runs code, so it is not used."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One unit as it was put. Buffers that were slices of one storage share memory again."""
+
+    stream: bytes
+    buffers: list[memoryview]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong in the store. `check` fills in what it affects."""
+
+    kind: str
+    path: Path
+    message: str
+    checkpoints: tuple[str, ...] = ()  # ids of checkpoints that are not whole because of it
+    variables: tuple[str, ...] = ()  # their variables that cannot be restored
+
+
+class Store:
+    """What is in a notebook's directory. Made by `Store.open`; holds no descriptors."""
+
+    def __init__(self, directory: Path, key: bytes) -> None:
+        self.directory = directory
+        self.key = key
+        self.boot_id = machine_boot_id()
+        self.findings: list[Finding] = []  # of segments, as of the last refresh
+        self.damaged: list[tuple[Path, ManifestError]] = []  # as of the last `manifests()`
+        self.tightened: str | None = None  # one sentence if the mode was too open
+        self.segments: dict[str, Segment] = {}
+        self._index: dict[bytes, tuple[Segment, int, int]] = {}
+        self._bad: dict[str, Finding] = {}
+        self._verified: set[bytes] = set()  # chunks of earlier boots, read and found whole
+        self._complete: set[bytes] = set()  # recipes all of whose chunks are there
+
+    @staticmethod
+    def open(directory: Path, key: bytes) -> Store:
+        """Open, or make, the store in a notebook's directory.
+
+        Damaged segments are in `findings`. Raises StoreRefused if the directory belongs to
+        somebody else or stays accessible to others, OSError if it cannot be made.
+        """
+        store = Store(directory, key)
+        for path in (directory, directory / SEGMENTS, directory / MANIFESTS):
+            if not path.is_dir():
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                durable.fsync_directory(path.parent)
+        store.tightened = _tighten(directory)
+        lock = os.open(directory / WRITER_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.close(lock)
+        store.refresh()
+        store.manifests()
+        return store
+
+    def refresh(self) -> None:
+        """Take notice of segments that have appeared or gone since."""
+        directory = self.directory / SEGMENTS
+        present = {e.name: Path(e.path) for e in os.scandir(directory) if e.name.endswith(SUFFIX)}
+        self._bad = {name: finding for name, finding in self._bad.items() if name in present}
+        appeared = []
+        for name in present.keys() - self.segments.keys() - self._bad.keys():
+            try:
+                appeared.append(read_index(present[name]))
+            except FileNotFoundError:
+                continue  # pruned between the listing and the read
+            except DamagedSegment as why:
+                self._bad[name] = Finding(why.kind, present[name], str(why))
+        self.findings = list(self._bad.values())
+        gone = self.segments.keys() - present.keys()
+        if gone:
+            appeared += [s for name, s in self.segments.items() if name in present]
+            self.segments.clear()
+            self._index.clear()
+            self._complete.clear()
+        self._add(appeared)
+
+    def manifests(self) -> list[Manifest]:
+        """All usable checkpoints, oldest first; the others are in `damaged`."""
+        good, self.damaged = manifest.read_all(self.directory, self.key)
+        return good
+
+    def manifest(self, id: str) -> Manifest:
+        """The checkpoint whose id begins with `id`; NoSuchCheckpoint if not exactly one does."""
+        everything = self.manifests()
+        found = [m for m in everything if m.id == id] or [
+            m for m in everything if m.id.startswith(id)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise NoSuchCheckpoint(
+                f"{len(found)} checkpoints begin with {id!r}: {_listed(m.id for m in found)}"
+            )
+        there = _listed(m.id for m in everything) or "there are none"
+        raise NoSuchCheckpoint(f"no checkpoint begins with {id!r}; the newest: {there}")
+
+    def has(self, digest: str) -> bool:
+        """Whether a chunk (or recipe) of that digest is in an undamaged segment."""
+        return bytes.fromhex(digest) in self._index
+
+    def begin(self, *, near_cap: bool = False, wait_s: float = 5.0) -> Snapshot:
+        """A writer. It takes the writer's lock and makes its file at its first `put`.
+
+        So it can be made before a fork and used after it. `near_cap`: hand dirty pages to
+        the disk every 32 MB, because they count against a memory cap.
+        """
+        return Snapshot(self, near_cap=near_cap, wait_s=wait_s)
+
+    def read_payload(self, digest: str) -> Payload:
+        """Read one unit back, each chunk verified before any is returned.
+
+        Raises MissingChunk, DamagedChunk, or OSError.
+        """
+        with self.reader() as reader:
+            plan = reader.recipe(bytes.fromhex(digest))
+            stream = bytearray(plan.stream.length)
+            reader.fill(plan.stream, memoryview(stream))
+            storages = []
+            for span in plan.storages:
+                memory = memoryview(_memory(span.length))
+                reader.fill(span, memory)
+                storages.append(memory)
+        buffers = []
+        for ref in plan.buffers:
+            view = storages[ref.storage][ref.offset : ref.offset + ref.length]
+            buffers.append(view.toreadonly() if ref.readonly else view)
+        return Payload(bytes(stream), buffers)
+
+    def locate(self, digest: bytes) -> tuple[Segment, int, int] | None:
+        """(segment, offset, length) of a chunk, or None."""
+        return self._index.get(digest)
+
+    def is_trusted(self, digest: bytes, reader: Reader) -> bool:
+        """Whether a chunk may be referred to again instead of being written.
+
+        One of an earlier boot is read once first: after a power loss a page of it may be
+        torn, whatever the disk promised.
+        """
+        location = self._index.get(digest)
+        if location is None:
+            return False
+        if location[0].boot_id == self.boot_id != bytes(16) or digest in self._verified:
+            return True
+        try:
+            reader.chunk(digest)
+        except StoreError:
+            return False
+        return True
+
+    def is_complete(self, digest: bytes, reader: Reader) -> bool:
+        """Whether a recipe and all of its chunks are there."""
+        if digest not in self._complete:
+            try:
+                needed = reader.recipe(digest).chunks()
+            except StoreError:
+                return False
+            if not all(chunk in self._index for chunk in needed):
+                return False
+            self._complete.add(digest)
+        return True
+
+    def adopt(self, segment: Segment) -> None:
+        """Take notice of a segment that this process has just written."""
+        self._add([segment])
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """Opens segments as they are needed, and closes them all."""
+        reader = self.new_reader()
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+    def new_reader(self) -> Reader:
+        """As `reader`, for an owner that closes it itself."""
+        return Reader(self)
+
+    def _add(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            self.segments[segment.path.name] = segment
+            for entry in segment.entries():
+                there = self._index.get(entry.digest)
+                # Where two hold a chunk, the newer was written because the older could not
+                # be trusted, or is its compacted copy.
+                if there is None or there[0].created_ns <= segment.created_ns:
+                    self._index[entry.digest] = (segment, entry.offset, entry.length)
+
+
+class Reader:
+    """Reads chunks, and verifies each. Made by `Store.reader`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._descriptors: dict[Path, int] = {}
+
+    def recipe(self, digest: bytes) -> Recipe:
+        """The recipe stored under that digest."""
+        data = self.chunk(digest)
+        try:
+            return recipe.decode(data)
+        except ValueError as why:
+            raise DamagedChunk(f"chunk {digest.hex()[:12]} is not a recipe: {why}") from why
+
+    def chunk(self, digest: bytes) -> bytes:
+        """One chunk, verified."""
+        location = self._store.locate(digest)
+        data = bytearray(location[2] if location else 0)
+        self._read(digest, memoryview(data))
+        return bytes(data)
+
+    def fill(self, span: Span, memory: memoryview) -> None:
+        """Read all slices of a span into `memory`, each verified as it comes."""
+        for digest, start, end in span.slices():
+            self._read(digest, memory[start:end])
+
+    def _read(self, digest: bytes, into: memoryview) -> None:
+        located = self._open(digest)
+        if located is None:
+            # Written, or moved by compaction, after this process last looked.
+            self._store.refresh()
+            located = self._open(digest)
+        if located is None:
+            raise MissingChunk(
+                f"chunk {digest.hex()[:12]} is in no segment of {self._store.directory}; "
+                "`jupyter checkpoint check` lists what it affects"
+            )
+        fd, segment, offset, length = located
+        done = 0
+        while done < len(into) == length:
+            count = os.preadv(fd, [into[done:]], offset + done)
+            if count == 0:
+                break
+            done += count
+        if done != length or digest_of(into) != digest:
+            raise DamagedChunk(
+                f"chunk {digest.hex()[:12]} in {segment.path}: digest differs; "
+                "`jupyter checkpoint check` lists what it affects"
+            )
+        if segment.boot_id != self._store.boot_id:
+            self._store._verified.add(digest)
+
+    def _open(self, digest: bytes) -> tuple[int, Segment, int, int] | None:
+        location = self._store.locate(digest)
+        if location is None:
+            return None
+        segment, offset, length = location
+        fd = self._descriptors.get(segment.path)
+        if fd is None:
+            try:
+                fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return None
+            self._descriptors[segment.path] = fd
+        return fd, segment, offset, length
+
+    def close(self) -> None:
+        """Close the segments."""
+        for fd in self._descriptors.values():
+            os.close(fd)
+        self._descriptors.clear()
+
+
+def _memory(length: int) -> bytearray | mmap.mmap:
+    """Writable memory for a restored storage."""
+    if length < _OWN_MEMORY_FROM:
+        return bytearray(length)
+    # Private: Python's default for anonymous maps is shared, and then a snapshot process
+    # would see what the user writes after the fork.
+    memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if _MADV_HUGEPAGE is not None:
+        try:
+            memory.madvise(_MADV_HUGEPAGE)
+        except OSError:
+            pass  # a kernel without huge pages: slower forks, nothing else
+    return memory
+
+
+def _tighten(directory: Path) -> str | None:
+    """Make the directory 0700; what was done about it, for the user, or None."""
+    stat = directory.stat()
+    if stat.st_uid != os.geteuid():
+        raise StoreRefused(
+            f"the store {directory} belongs to user {stat.st_uid}, not to us: "
+            "configure another `store`"
+        )
+    mode = stat.st_mode & 0o777
+    if not mode & 0o077:
+        return None
+    try:
+        directory.chmod(0o700)
+        refused = directory.stat().st_mode & 0o077
+    except OSError as why:
+        raise StoreRefused(f"the store {directory} has mode {mode:o}: {why}") from why
+    if refused:
+        raise StoreRefused(
+            f"the store {directory} has mode {mode:o} and its filesystem keeps it: "
+            "configure another `store`"
+        )
+    return f"the store {directory} had mode {mode:o}, now 700"
+
+
+def _listed(ids: Iterable[str], limit: int = 5) -> str:
+    """The newest few ids."""
+    newest = list(ids)[-limit:]
+    return ", ".join(reversed(newest))

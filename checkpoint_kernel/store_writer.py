@@ -1,0 +1,251 @@
+"""The writer of a store: payloads into one new segment, then the manifest that commits them.
+
+The order is the guarantee: chunks are durable in a renamed segment before the manifest
+that names them is published. Runs in the snapshot process too, so it starts no thread and
+uses no descriptor from before the fork. One writer at a time, by flock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import PickleBuffer
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from . import durable, manifest, recipe
+from .contract import MANIFESTS, SEGMENTS, WRITER_FILE
+from .manifest import Manifest
+from .recipe import ALIGNED_FROM, BufferRef, Recipe, Span, check_buffers, chunk_size
+from .segment import SegmentWriter, StoreError, digest_of
+
+if TYPE_CHECKING:
+    from .store import Reader, Store
+
+
+class StoreBusy(StoreError):
+    """Another process is writing checkpoints into this store, or pruning it."""
+
+
+class IncompleteCheckpoint(StoreError):
+    """A manifest names a payload that is not in the store; it was not published."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One payload that was put."""
+
+    digest: str  # of its recipe: `Unit.payload`
+    size_bytes: int  # stream and storages
+    new_bytes: int  # of that, what was not in the store before, and the recipe if new
+
+
+class Snapshot:
+    """One checkpoint in the making. `put` any number of payloads, then `commit` or `abort`."""
+
+    def __init__(self, store: Store, *, near_cap: bool, wait_s: float) -> None:
+        self._store = store
+        self._near_cap = near_cap
+        self._wait_s = wait_s
+        self._lock = -1
+        self._reader: Reader | None = None
+        self._writer: SegmentWriter | None = None
+        self._new: dict[bytes, int] = {}  # digest -> length
+        self._new_bytes = 0
+        self._put: set[bytes] = set()
+        self._copy = bytearray()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        why: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.abort()  # nothing to do after a commit
+
+    @property
+    def bytes_written(self) -> int:
+        """Size of the new segment so far; 0 if nothing is new."""
+        return self._writer.bytes_written if self._writer else 0
+
+    def put(
+        self,
+        stream: bytes | memoryview,
+        storages: Sequence[memoryview],
+        buffers: Sequence[BufferRef],
+    ) -> Written:
+        """Store one payload, writing only chunks that are not there yet.
+
+        Storages are contiguous buffers of any shape and format. Raises ValueError for a
+        buffer outside its storage, StoreBusy, or OSError (then `abort`).
+        """
+        views = [_flat(storage) for storage in storages]
+        check_buffers([len(view) for view in views], buffers)
+        self._start()
+        before = self._new_bytes
+        plan = Recipe(
+            self._span(_flat(stream), aligned=False),
+            tuple(self._span(view, aligned=len(view) >= ALIGNED_FROM) for view in views),
+            tuple(buffers),
+        )
+        digest = self._chunk(memoryview(recipe.encode(plan)), aligned=False)
+        self._put.add(digest)
+        return Written(digest.hex(), plan.size_bytes, self._new_bytes - before)
+
+    def commit(self, manifest_: Manifest) -> Path:
+        """Make the chunks durable, then publish the manifest: the commit point.
+
+        On any failure the checkpoint before is untouched, and nothing temporary is left.
+        Raises IncompleteCheckpoint, StoreBusy or OSError.
+        """
+        try:
+            self._start()
+            self._refuse_incomplete(manifest_)
+            segment = self._writer.finish() if self._writer else None
+            path = manifest.path_of(self._store.directory, manifest_)
+            try:
+                durable.publish(path, manifest.encode(manifest_, self._store.key))
+            except BaseException:
+                # On a full disk its space is needed. Nothing can name it while we hold the
+                # lock, unless the manifest got its name and only the last fsync failed.
+                if segment and not path.exists():
+                    durable.unlink(segment.path)
+                raise
+            if segment:
+                self._store.adopt(segment)
+            return path
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Remove what is temporary and let go of the lock. Harmless when there is nothing."""
+        try:
+            if self._writer:
+                self._writer.discard()
+        finally:
+            self._writer = None
+            self._new.clear()
+            self._put.clear()
+            if self._reader:
+                self._reader.close()
+                self._reader = None
+            unlock(self._lock)
+            self._lock = -1
+
+    def _start(self) -> Reader:
+        if self._reader is None:
+            self._lock = lock(self._store.directory, self._wait_s)
+            remove_temporaries(self._store.directory)
+            self._store.refresh()  # under the lock: from here on no chunk disappears
+            self._reader = self._store.new_reader()
+        return self._reader
+
+    def _span(self, view: memoryview, aligned: bool) -> Span:
+        step = chunk_size(len(view))
+        digests = [
+            self._chunk(view[start : start + step], aligned) for start in range(0, len(view), step)
+        ]
+        return Span(len(view), step, tuple(digests))
+
+    def _chunk(self, data: memoryview, aligned: bool) -> bytes:
+        digest = digest_of(data)
+        if digest in self._new or self._store.is_trusted(digest, self._start()):
+            return digest
+        if aligned:
+            # Shared memory, or another thread where we could not fork, may change between
+            # the hash and the write: hash again what is really written.
+            if len(self._copy) < len(data):
+                self._copy = bytearray(len(data))
+            copy = memoryview(self._copy)[: len(data)]
+            copy[:] = data
+            digest, data = digest_of(copy), copy
+        if self._writer is None:
+            self._writer = SegmentWriter(
+                self._store.directory / SEGMENTS, self._store.boot_id, self._near_cap
+            )
+        self._writer.append(digest, data, aligned)
+        self._new[digest] = len(data)
+        self._new_bytes += len(data)
+        return digest
+
+    def _refuse_incomplete(self, manifest_: Manifest) -> None:
+        """A payload carried over from an earlier checkpoint may have been pruned meanwhile."""
+        reader = self._start()
+        for unit in manifest_.units:
+            digest = bytes.fromhex(unit.payload)
+            if digest not in self._put and not self._store.is_complete(digest, reader):
+                raise IncompleteCheckpoint(
+                    f"unit {unit.id}: payload {unit.payload[:12]} is not, or not wholly, in "
+                    f"{self._store.directory}; it must be put again"
+                )
+
+
+@contextmanager
+def writing(directory: Path, wait_s: float) -> Iterator[None]:
+    """Hold the writer's lock of a store."""
+    held = lock(directory, wait_s)
+    try:
+        yield
+    finally:
+        unlock(held)
+
+
+def lock(directory: Path, wait_s: float) -> int:
+    """Take the writer's lock, or raise StoreBusy. It goes with its holder, however that ends."""
+    path = directory / WRITER_FILE
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError as why:
+            if time.monotonic() >= deadline:
+                os.close(fd)
+                raise StoreBusy(
+                    f"another process has held {path} for {wait_s:g} s: a snapshot or a prune "
+                    "is running; `fuser` names it"
+                ) from why
+        except BaseException:
+            os.close(fd)
+            raise
+        time.sleep(0.005)
+
+
+def unlock(fd: int) -> None:
+    """Let go of the lock; -1 is none."""
+    if fd >= 0:
+        # Closing alone would not do it while a process forked meanwhile still has it open.
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+
+def remove_temporaries(directory: Path) -> list[Path]:
+    """Remove what a killed writer left. Only under the lock: then no writer lives."""
+    left = temporaries(directory)
+    for path in left:
+        durable.unlink(path)
+    return left
+
+
+def temporaries(directory: Path) -> list[Path]:
+    """Temporary files among segments and manifests."""
+    found = []
+    for name in (SEGMENTS, MANIFESTS):
+        for entry in os.scandir(directory / name):
+            if entry.name.startswith(durable.TEMPORARY_PREFIX):
+                found.append(Path(entry.path))
+    return sorted(found)
+
+
+def _flat(data: bytes | memoryview) -> memoryview:
+    """The same memory as bytes, whatever its shape, order and format."""
+    return PickleBuffer(data).raw()
