@@ -236,7 +236,6 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
 KEYS = tuple(_CHECKS)
 
 
-
 def _check_soft_against_cap(config: Config) -> None:
     if config.memory_limit is None:
         return
