@@ -1,0 +1,131 @@
+"""The verbs of the cgroup v1 memory controller.
+
+Our group lies below the process's own memory group, so that no outer limit is left. Needs
+root, or a directory that was handed over to the user. Source: cgroup-v1/memory.rst.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import group, hierarchy
+from .group import Counters, Refused
+
+_LIMIT = "memory.limit_in_bytes"
+_LIMIT_WITH_SWAP = "memory.memsw.limit_in_bytes"
+# PAGE_COUNTER_MAX, as v1 spells "no limit", is 2**63 less up to a page of 64 KB.
+_NO_LIMIT = 2**62
+
+
+class Group:
+    """A memory group of ours: made, limited, read, removed."""
+
+    def __init__(self, directory: Path, mount: Path) -> None:
+        self.directory = directory
+        self._mount = mount
+
+    def limit(self, cap_bytes: int) -> tuple[int, str]:
+        """Set the limit; returns it as read back, and a clause about swap. Refused, OSError."""
+        group.write(self.directory / _LIMIT, str(cap_bytes))
+        limit_bytes = group.read_number(self.directory / _LIMIT)
+        if limit_bytes is None or not group.stands(cap_bytes, limit_bytes):
+            raise Refused(
+                f"{self.directory / _LIMIT} took {cap_bytes} but reads back as {limit_bytes}"
+            )
+        return limit_bytes, self._forbid_swap(cap_bytes)
+
+    def _forbid_swap(self, cap_bytes: int) -> str:
+        # memory and swap together may not exceed the limit on memory: no swap is left.
+        path = self.directory / _LIMIT_WITH_SWAP
+        if path.exists():
+            group.write(path, str(cap_bytes))
+            if group.stands(cap_bytes, group.read_number(path)):
+                return "no swap"
+        group.write(self.directory / "memory.swappiness", "0")
+        return "swap is not accounted here, only discouraged"
+
+    def counters(self) -> Counters:
+        """One reading. v1 has no `oom` of its own: see `Counters`."""
+        return _counters(self.directory, self._mount)
+
+    def close(self) -> str | None:
+        """Remove the group; why it is still there, or None."""
+        return group.remove(self.directory)
+
+
+def create(place: hierarchy.Place | None, name: str) -> Group:
+    """Make a group below our own. Refused with the reason where that cannot be."""
+    if place is None:
+        raise Refused("no v1 memory controller is mounted")
+    directory = place.directory / name
+    try:
+        group.sweep(place.directory)
+        directory.mkdir()
+    except OSError as why:
+        raise Refused(f"{place.directory} is not ours to divide: {why.strerror}") from why
+    return Group(directory, place.mount)
+
+
+def enclosing_limits(place: hierarchy.Place | None = None) -> dict[str, int]:
+    """Limits that stand on our own group or above: directory -> bytes."""
+    place = place or hierarchy.memory_v1()
+    return {} if place is None else _limits(place.directory, place.mount)
+
+
+def outer_counters(place: hierarchy.Place) -> Counters:
+    """The counters around a process that has no group of its own."""
+    own = group.read_fields(place.directory / "memory.oom_control").get("oom_kill")
+    return Counters(
+        oom_kill=own,
+        oom_ancestors=_failcnts(place.directory, place.mount),
+        outer_limits=_limits(place.directory, place.mount),
+    )
+
+
+def _counters(directory: Path, mount: Path) -> Counters:
+    usage = group.read_number(directory / "memory.usage_in_bytes")
+    stat = group.read_fields(directory / "memory.stat")
+    cache = stat.get("total_inactive_file", 0) + stat.get("total_active_file", 0)
+    return Counters(
+        oom_kill=group.read_fields(directory / "memory.oom_control").get("oom_kill"),
+        oom_ancestors=_failcnts(directory.parent, mount),
+        usage_bytes=usage,
+        nonreclaimable_bytes=None if usage is None else max(usage - cache, 0),
+        peak_bytes=group.read_number(directory / "memory.max_usage_in_bytes"),
+        limit_bytes=_limit_of(directory),
+        failcnt=_failcnt(directory),
+        outer_limits=_limits(directory.parent, mount),
+    )
+
+
+def _limit_of(directory: Path) -> int | None:
+    limit_bytes = group.read_number(directory / _LIMIT)
+    return None if limit_bytes is None or limit_bytes >= _NO_LIMIT else limit_bytes
+
+
+def _limits(directory: Path, mount: Path) -> dict[str, int]:
+    found = {
+        str(parent): limit_bytes
+        for parent in hierarchy.between(directory, mount)
+        if (limit_bytes := _limit_of(parent)) is not None
+    }
+    # In a container the groups above the mount are out of sight, but their limit is told here.
+    whole = group.read_fields(directory / "memory.stat").get("hierarchical_memory_limit")
+    if whole is not None and whole < min([_NO_LIMIT, *found.values()]):
+        found[f"above {mount}"] = whole
+    return found
+
+
+def _failcnts(directory: Path, mount: Path) -> dict[str, int]:
+    return {
+        str(parent): count
+        for parent in hierarchy.between(directory, mount)
+        if (count := _failcnt(parent)) is not None
+    }
+
+
+def _failcnt(directory: Path) -> int | None:
+    """Both counters: where swap is accounted, that limit is met first and the other never."""
+    plain = group.read_number(directory / "memory.failcnt")
+    with_swap = group.read_number(directory / "memory.memsw.failcnt")
+    return None if plain is None else plain + (with_swap or 0)
