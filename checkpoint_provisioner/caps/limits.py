@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from checkpoint_provisioner.config import parse_percent, parse_size
+
 from . import cgroup_v1, cgroup_v2
 
 
