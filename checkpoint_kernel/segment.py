@@ -183,13 +183,14 @@ class SegmentWriter:
             self._pending = bytearray()
 
     def _flush(self) -> None:
-        """Start the disk early; near the cap also wait, so that dirty pages stay few."""
-        if self._near_cap:
+        """Start the write-back, so that the last fsync is short and dirty pages stay few."""
+        if self._near_cap:  # wait, and drop the pages: all of them count against the cap
             durable.fsync(self._fd)
-        # Starts the write-back without waiting, and drops what is already on the disk.
-        os.posix_fadvise(
-            self._fd, 0 if self._near_cap else self._flushed, 0, os.POSIX_FADV_DONTNEED
-        )
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        else:
+            # On dirty pages this only begins the write-back (mm/fadvise.c); the pages stay,
+            # and a restore soon after reads from memory.
+            os.posix_fadvise(self._fd, self._flushed, 0, os.POSIX_FADV_DONTNEED)
         self._flushed = self._position
 
     def finish(self) -> Segment:

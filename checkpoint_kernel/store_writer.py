@@ -55,7 +55,7 @@ class Snapshot:
         self._lock = -1
         self._reader: Reader | None = None
         self._writer: SegmentWriter | None = None
-        self._new: dict[bytes, int] = {}  # digest -> length
+        self._new: set[bytes] = set()
         self._new_bytes = 0
         self._put: set[bytes] = set()
         self._copy = bytearray()
@@ -96,7 +96,9 @@ class Snapshot:
             tuple(self._span(view, aligned=len(view) >= ALIGNED_FROM) for view in views),
             tuple(buffers),
         )
-        digest = self._chunk(memoryview(recipe.encode(plan)), aligned=False)
+        encoded = recipe.encode(plan)
+        digest = digest_of(encoded)
+        self._chunk(digest, encoded, aligned=False)
         self._put.add(digest)
         return Written(digest.hex(), plan.size_bytes, self._new_bytes - before)
 
@@ -150,31 +152,50 @@ class Snapshot:
 
     def _span(self, view: memoryview, aligned: bool) -> Span:
         step = chunk_size(len(view))
-        digests = [
-            self._chunk(view[start : start + step], aligned) for start in range(0, len(view), step)
-        ]
+        digests = []
+        new = False  # as the slice before: neighbours mostly share their fate
+        for start in range(0, len(view), step):
+            digest, new = self._slice(view[start : start + step], aligned, new)
+            digests.append(digest)
         return Span(len(view), step, tuple(digests))
 
-    def _chunk(self, data: memoryview, aligned: bool) -> bytes:
-        digest = digest_of(data)
-        if digest in self._new or self._store.is_trusted(digest, self._start()):
-            return digest
-        if aligned:
-            # Shared memory, or another thread where we could not fork, may change between
-            # the hash and the write: hash again what is really written.
-            if len(self._copy) < len(data):
-                self._copy = bytearray(len(data))
-            copy = memoryview(self._copy)[: len(data)]
-            copy[:] = data
-            digest, data = digest_of(copy), copy
+    def _slice(self, data: memoryview, aligned: bool, expect_new: bool) -> tuple[bytes, bool]:
+        """Store a slice of live memory; its digest, and whether it was new.
+
+        Shared memory, or other threads where we could not fork, may change between a hash
+        and a write, so what is written is a private copy. A slice that is probably known is
+        hashed in place first, which saves the copy.
+        """
+        if not expect_new:
+            digest = digest_of(data)
+            if self._is_stored(digest):
+                return digest, False
+        copy = self._copied(data)
+        digest = digest_of(copy)
+        return digest, self._chunk(digest, copy, aligned)
+
+    def _copied(self, data: memoryview) -> memoryview:
+        if len(self._copy) < len(data):
+            self._copy = bytearray(len(data))
+        copy = memoryview(self._copy)[: len(data)]
+        copy[:] = data
+        return copy
+
+    def _is_stored(self, digest: bytes) -> bool:
+        return digest in self._new or self._store.is_trusted(digest, self._start())
+
+    def _chunk(self, digest: bytes, data: bytes | memoryview, aligned: bool) -> bool:
+        """Append a chunk unless it is there; whether it was new."""
+        if self._is_stored(digest):
+            return False
         if self._writer is None:
             self._writer = SegmentWriter(
                 self._store.directory / SEGMENTS, self._store.boot_id, self._near_cap
             )
         self._writer.append(digest, data, aligned)
-        self._new[digest] = len(data)
+        self._new.add(digest)
         self._new_bytes += len(data)
-        return digest
+        return True
 
     def _refuse_incomplete(self, manifest_: Manifest) -> None:
         """A payload carried over from an earlier checkpoint may have been pruned meanwhile."""
