@@ -6,6 +6,7 @@ root, or a directory that was handed over to the user. Source: cgroup-v1/memory.
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 from . import group, hierarchy
@@ -35,11 +36,14 @@ class Group:
         return limit_bytes, self._forbid_swap(cap_bytes)
 
     def _forbid_swap(self, cap_bytes: int) -> str:
-        # memory and swap together may not exceed the limit on memory: no swap is left.
+        # Memory and swap together may exceed the limit on memory by one page. With both
+        # equal the sum is met first, and Linux 6.18 then counts in neither failcnt, which
+        # is our evidence of whose limit it was.
         path = self.directory / _LIMIT_WITH_SWAP
+        sum_bytes = cap_bytes + resource.getpagesize()
         if path.exists():
-            group.write(path, str(cap_bytes))
-            if group.stands(cap_bytes, group.read_number(path)):
+            group.write(path, str(sum_bytes))
+            if group.stands(sum_bytes, group.read_number(path)):
                 return "no swap"
         group.write(self.directory / "memory.swappiness", "0")
         return "swap is not accounted here, only discouraged"
@@ -125,7 +129,7 @@ def _failcnts(directory: Path, mount: Path) -> dict[str, int]:
 
 
 def _failcnt(directory: Path) -> int | None:
-    """Both counters: where swap is accounted, that limit is met first and the other never."""
+    """Of memory, and of memory and swap: with equal limits (docker) only the sum is met."""
     plain = group.read_number(directory / "memory.failcnt")
     with_swap = group.read_number(directory / "memory.memsw.failcnt")
     return None if plain is None else plain + (with_swap or 0)

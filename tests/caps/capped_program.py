@@ -1,0 +1,93 @@
+"""Stands in for the supervisor: caps a child, lets it do one thing, prints what it saw as JSON.
+
+capped_program.py LIMIT WHAT     WHAT: eat MIB | worker-eats MIB | flock | nothing
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn
+
+from checkpoint_provisioner.caps import policy
+
+
+def eat(mib: int) -> None:
+    held = bytearray(mib << 20)
+    held[::4096] = b"x" * len(held[::4096])
+
+
+def worker_eats(mib: int) -> None:
+    """A child of the kernel dies of the cap, the kernel itself lives on."""
+    pid = os.fork()
+    if pid == 0:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+        eat(mib)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    os._exit(17 if os.waitstatus_to_exitcode(status) == -9 else 18)
+
+
+def flock() -> NoReturn:
+    for _ in range(5):
+        if os.fork() == 0:
+            break
+    while True:
+        time.sleep(60)
+
+
+def main() -> None:
+    limit, what, *more = sys.argv[1:]
+    handle = policy.prepare(None if limit == "none" else limit, "50%", "test kernel/1")
+    before = handle.counters()
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            handle.enter()
+            code = 0
+            if what == "eat":
+                eat(int(more[0]))
+            elif what == "worker-eats":
+                worker_eats(int(more[0]))
+            elif what == "flock":
+                flock()
+        finally:
+            os._exit(code)
+    seen: list[int] = []
+    if what == "flock":
+        deadline = time.monotonic() + 20
+        while len(seen) < 6 and time.monotonic() < deadline:
+            time.sleep(0.02)
+            seen = handle.pids()
+        handle.kill_all()
+    _, status = os.waitpid(pid, 0)
+    after = handle.counters()
+    directory = handle.cap.cgroup if handle.cap else None
+    closed = handle.close()
+    print(
+        json.dumps(
+            {
+                "cap": asdict(handle.cap) if handle.cap else None,
+                "before": asdict(before),
+                "after": asdict(after),
+                "status": os.waitstatus_to_exitcode(status),
+                "pids": seen,
+                "left": handle.pids(),
+                "closed": closed,
+                "closed_again": handle.close(),
+                "after_close": asdict(handle.counters()),
+                "gone": directory is not None and not Path(directory).exists(),
+                "own": Path("/proc/self/cgroup").read_text(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
