@@ -1,0 +1,74 @@
+"""Killed in the middle of a checkpoint: the one before it is whole and is used."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from harness.notebook import Notebook
+from harness.records import checkpoints, flight, wait_for_checkpoint, wait_until
+from harness.server import is_alive
+
+# Both variables are made together; a mixture of two generations would be a torn checkpoint.
+MAKE = (
+    "import numpy as np\ngeneration = {0}\narray = np.random.default_rng({0}).random(40_000_000)\n"
+)
+WHOLE = "array[-1] == np.random.default_rng(generation).random(40_000_000)[-1]"
+
+
+def test_killing_kernel_and_snapshot_process_while_it_writes_leaves_the_state_before(
+    notebook: Notebook,
+) -> None:
+    result = notebook.run(MAKE.format(1)).ok()
+    wait_for_checkpoint(notebook, result.execution_count, seconds=60)
+    pid = flight(notebook).pid
+    notebook.start(MAKE.format(2))
+    wait_until(
+        lambda: (
+            flight(notebook).snapshot_pid is not None
+            and (flight(notebook).execution_count or 0) > (result.execution_count or 0)
+        ),
+        "a snapshot process",
+    )
+    snapshot_pid = flight(notebook).snapshot_pid
+    assert snapshot_pid is not None
+    deaths = notebook.deaths_seen
+    os.kill(snapshot_pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    committed = [c.execution_count for c in checkpoints(notebook)]
+    notebook.wait_autorestart(deaths)
+    generation = notebook.run("print(generation)").ok().text.splitlines()[-1]
+    assert generation == ("2" if (result.execution_count or 0) + 1 in committed else "1")
+    assert notebook.run(f"bool({WHOLE})").ok().value == "True"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_a_random_moment_a_whole_generation_comes_back(
+    notebook: Notebook, seed: int
+) -> None:
+    result = notebook.run("generation = 0\nimport numpy as np\narray = np.zeros(5_000_000)").ok()
+    wait_for_checkpoint(notebook, result.execution_count)
+    pid = flight(notebook).pid
+    chance = random.Random(seed)
+    for number in range(1, 6):
+        notebook.run(f"generation = {number}; array[:] = {number}").ok()
+    time.sleep(chance.uniform(0, 0.3))
+    notebook.kill_kernel(pid)
+    shown = notebook.run("print(generation, array.min() == array.max() == generation)").ok().text
+    generation, whole = shown.splitlines()[-1].split()
+    assert whole == "True"
+    # The snapshot process of the last cell is given time to commit, so little can be missing.
+    assert int(generation) >= 3
+
+
+def test_no_process_outlives_the_kernel_it_belonged_to(notebook: Notebook) -> None:
+    notebook.run(MAKE.format(1)).ok()
+    wait_until(lambda: flight(notebook).snapshot_pid is not None, "a snapshot process")
+    record = flight(notebook)
+    assert record.snapshot_pid is not None
+    notebook.kill_kernel(record.pid)
+    assert not is_alive(record.snapshot_pid)
+    assert notebook.run("1").ok().value == "1"
