@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.environment import Environment, jupyter_directories
+from harness.environment import Environment, jupyter_directories, processes_of
 from harness.notebook import Notebook
 from harness.server import JupyterServer, running
 
@@ -43,11 +44,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def jupyter_env(pytestconfig: pytest.Config) -> Environment:
-    """A Jupyter installation with the kernelspec, installed by its own command."""
+def jupyter_env(pytestconfig: pytest.Config) -> Iterator[Environment]:
+    """A Jupyter installation with the kernelspec, installed by its own command.
+
+    When all tests are over, no process that belongs to it may be left.
+    """
     environment = Environment(pytestconfig.stash[_ROOT])
     environment.install()
-    return environment
+    yield environment
+    deadline = time.monotonic() + 5
+    while (left := processes_of(environment)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, f"processes that outlived their kernels: {left}"
 
 
 @pytest.fixture(scope="session")

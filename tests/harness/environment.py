@@ -76,11 +76,15 @@ class Environment:
     def kernelspec(self, name: str, **config: Any) -> str:
         """Another kernelspec beside the installed one, its config edited as a user would."""
         self.install("--name", name, "--display-name", f"Python (resilient, {name})")
+        self.configure(name, **config)
+        return name
+
+    def configure(self, name: str, **config: Any) -> None:
+        """Edit the config in an installed kernelspec's kernel.json."""
         path = self.prefix / "share" / "jupyter" / "kernels" / name / "kernel.json"
         spec = json.loads(path.read_text())
         spec["metadata"]["kernel_provisioner"].setdefault("config", {}).update(config)
         path.write_text(json.dumps(spec, indent=1))
-        return name
 
 
 def jupyter_directories(root: Path) -> dict[str, str]:
@@ -95,3 +99,18 @@ def jupyter_directories(root: Path) -> dict[str, str]:
         "MPLCONFIGDIR": str(root / "matplotlib"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+
+
+def processes_of(environment: Environment) -> dict[int, str]:
+    """Live processes that were started with this environment's variables: pid -> command."""
+    mark = f"JUPYTER_DATA_DIR={environment.data}".encode()
+    found = {}
+    for directory in Path("/proc").glob("[0-9]*"):
+        pid = int(directory.name)
+        try:
+            if pid != os.getpid() and mark in (directory / "environ").read_bytes().split(b"\0"):
+                command = (directory / "cmdline").read_bytes()
+                found[pid] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:  # gone meanwhile, or of another user
+            continue
+    return found
