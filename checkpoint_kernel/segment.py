@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from blake3 import blake3
 
@@ -50,9 +50,8 @@ class DamagedSegment(StoreError):
         self.kind = kind
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Where a chunk lies in its segment."""
+class Entry(NamedTuple):
+    """Where a chunk lies in its segment. A tuple: opening a store makes one a chunk."""
 
     digest: bytes
     offset: int
@@ -72,8 +71,7 @@ class Segment:
 
     def entries(self) -> Iterator[Entry]:
         """All chunks, in the order of their offsets."""
-        for fields in _ENTRY.iter_unpack(self.index):
-            yield Entry(*fields)
+        return map(Entry._make, _ENTRY.iter_unpack(self.index))
 
 
 def digest_of(data: bytes | bytearray | memoryview) -> bytes:

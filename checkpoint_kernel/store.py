@@ -18,28 +18,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from . import durable, manifest, recipe
+from . import durable, manifest
+from .chunk_reader import DamagedChunk, MissingChunk, Reader
 from .contract import MANIFESTS, SEGMENTS, WRITER_FILE
 from .manifest import Manifest, ManifestError
-from .recipe import BufferRef, Recipe, Span
+from .recipe import BufferRef
 from .segment import (
     SUFFIX,
     DamagedSegment,
+    Entry,
     Segment,
     StoreError,
-    digest_of,
     machine_boot_id,
     read_index,
 )
-from .store_writer import Snapshot, StoreBusy, Written
+from .store_writer import IncompleteCheckpoint, Snapshot, StoreBusy, Written
 
 __all__ = [
     "BufferRef",
     "DamagedChunk",
+    "DamagedSegment",
     "Finding",
+    "IncompleteCheckpoint",
     "MissingChunk",
     "NoSuchCheckpoint",
     "Payload",
+    "Reader",
     "Snapshot",
     "Store",
     "StoreBusy",
@@ -52,14 +56,6 @@ __all__ = [
 # there are any: later forks are then cheap.
 _OWN_MEMORY_FROM: Final = 4 << 20
 _MADV_HUGEPAGE: Final = getattr(mmap, "MADV_HUGEPAGE", None)
-
-
-class MissingChunk(StoreError):
-    """A chunk is in no segment."""
-
-
-class DamagedChunk(StoreError):
-    """A chunk's bytes are not those of its digest."""
 
 
 class NoSuchCheckpoint(StoreError):
@@ -100,7 +96,7 @@ class Store:
         self.damaged: list[tuple[Path, ManifestError]] = []  # as of the last `manifests()`
         self.tightened: str | None = None  # one sentence if the mode was too open
         self.segments: dict[str, Segment] = {}
-        self._index: dict[bytes, tuple[Segment, int, int]] = {}
+        self._index: dict[bytes, tuple[Segment, Entry]] = {}
         self._bad: dict[str, Finding] = {}
         self._verified: set[bytes] = set()  # chunks of earlier boots, read and found whole
         self._complete: set[bytes] = set()  # recipes all of whose chunks are there
@@ -198,9 +194,15 @@ class Store:
             buffers.append(view.toreadonly() if ref.readonly else view)
         return Payload(bytes(stream), buffers)
 
-    def locate(self, digest: bytes) -> tuple[Segment, int, int] | None:
-        """(segment, offset, length) of a chunk, or None."""
+    def locate(self, digest: bytes) -> tuple[Segment, Entry] | None:
+        """Where a chunk is read from, or None."""
         return self._index.get(digest)
+
+    def note_verified(self, segment: Segment, entry: Entry) -> None:
+        """A chunk has been read and found whole; forked snapshot processes inherit that."""
+        location = self._index.get(entry.digest)
+        if segment.boot_id != self.boot_id and location and location[0] is segment:
+            self._verified.add(entry.digest)
 
     def is_trusted(self, digest: bytes, reader: Reader) -> bool:
         """Whether a chunk may be referred to again instead of being written.
@@ -256,81 +258,7 @@ class Store:
                 # Where two hold a chunk, the newer was written because the older could not
                 # be trusted, or is its compacted copy.
                 if there is None or there[0].created_ns <= segment.created_ns:
-                    self._index[entry.digest] = (segment, entry.offset, entry.length)
-
-
-class Reader:
-    """Reads chunks, and verifies each. Made by `Store.reader`."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._descriptors: dict[Path, int] = {}
-
-    def recipe(self, digest: bytes) -> Recipe:
-        """The recipe stored under that digest."""
-        data = self.chunk(digest)
-        try:
-            return recipe.decode(data)
-        except ValueError as why:
-            raise DamagedChunk(f"chunk {digest.hex()[:12]} is not a recipe: {why}") from why
-
-    def chunk(self, digest: bytes) -> bytes:
-        """One chunk, verified."""
-        location = self._store.locate(digest)
-        data = bytearray(location[2] if location else 0)
-        self._read(digest, memoryview(data))
-        return bytes(data)
-
-    def fill(self, span: Span, memory: memoryview) -> None:
-        """Read all slices of a span into `memory`, each verified as it comes."""
-        for digest, start, end in span.slices():
-            self._read(digest, memory[start:end])
-
-    def _read(self, digest: bytes, into: memoryview) -> None:
-        located = self._open(digest)
-        if located is None:
-            # Written, or moved by compaction, after this process last looked.
-            self._store.refresh()
-            located = self._open(digest)
-        if located is None:
-            raise MissingChunk(
-                f"chunk {digest.hex()[:12]} is in no segment of {self._store.directory}; "
-                "`jupyter checkpoint check` lists what it affects"
-            )
-        fd, segment, offset, length = located
-        done = 0
-        while done < len(into) == length:
-            count = os.preadv(fd, [into[done:]], offset + done)
-            if count == 0:
-                break
-            done += count
-        if done != length or digest_of(into) != digest:
-            raise DamagedChunk(
-                f"chunk {digest.hex()[:12]} in {segment.path}: digest differs; "
-                "`jupyter checkpoint check` lists what it affects"
-            )
-        if segment.boot_id != self._store.boot_id:
-            self._store._verified.add(digest)
-
-    def _open(self, digest: bytes) -> tuple[int, Segment, int, int] | None:
-        location = self._store.locate(digest)
-        if location is None:
-            return None
-        segment, offset, length = location
-        fd = self._descriptors.get(segment.path)
-        if fd is None:
-            try:
-                fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return None
-            self._descriptors[segment.path] = fd
-        return fd, segment, offset, length
-
-    def close(self) -> None:
-        """Close the segments."""
-        for fd in self._descriptors.values():
-            os.close(fd)
-        self._descriptors.clear()
+                    self._index[entry.digest] = (segment, entry)
 
 
 def _memory(length: int) -> bytearray | mmap.mmap:
