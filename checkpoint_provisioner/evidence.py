@@ -1,0 +1,307 @@
+"""Gathers what can be observed about the end of a kernel. Only this file of the post-mortem
+touches the system; it draws no conclusion, see `verdict`.
+
+Nothing here raises for what cannot be read: absent evidence is a note in the record.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from checkpoint_kernel import contract, flight_recorder, session
+from checkpoint_kernel.flight_recorder import Flight
+from checkpoint_kernel.session import Intent, Session
+
+if TYPE_CHECKING:
+    from .caps.policy import CapHandle, Counters
+
+FAULTS_LIMIT = 64 * 1024  # characters of faulthandler's file that are read
+STDERR_LIMIT = 64 * 1024  # bytes of stderr that are kept
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How the process ended: exactly one of the two is set."""
+
+    code: int | None
+    signal: int | None
+    core_dumped: bool = False
+
+
+@dataclass(frozen=True)
+class SignalSeen:
+    """A signal that reached the supervisor and was passed on, and who sent it."""
+
+    signal: int
+    sender_pid: int
+    sender_uid: int
+    sender_name: str | None  # None: gone before we could ask
+    time: float
+
+
+@dataclass(frozen=True)
+class OomKills:
+    """What the OOM counters moved by between the last tick before the exit and the exit."""
+
+    kills: int  # processes of our group that were OOM-killed
+    own_limit_hit: bool
+    outer_limits_hit: tuple[str, ...]  # groups above ours
+    own_group: bool = True  # False: the counters of a group that others are in too
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory around the death, in bytes; None where it could not be read."""
+
+    rss_bytes: int | None = None  # the kernel's own last word
+    usage_bytes: int | None = None  # of the cgroup
+    peak_bytes: int | None = None
+    limit_bytes: int | None = None  # as read back
+    available_bytes: int | None = None  # MemAvailable, the lowest of the last ticks
+    total_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything observed. `exit` is None where nobody saw it (the supervisor was gone too)."""
+
+    session: Session
+    exit: Exit | None
+    time: float  # of the exit, or the last sign of life
+    uptime_s: float
+    intents: tuple[Intent, ...] = ()
+    flight: Flight | None = None
+    faults: str = ""
+    stderr_tail: str = ""
+    oom: OomKills | None = None  # None: no counters
+    system_oom_kills: int | None = None  # /proc/vmstat, moved by
+    kernel_log: str | None = None  # the kernel log's line about this process
+    memory: Memory = Memory()
+    signals: tuple[SignalSeen, ...] = ()
+    server_gone: bool = False
+    sent_by_us: tuple[int, ...] = ()  # signals that the supervisor itself decided to send
+    same_boot: bool = True
+    is_ours: bool = True  # our kernel, which keeps a flight recorder
+    notes: tuple[str, ...] = ()  # what could not be read, and why
+
+
+class Samples:
+    """Readings of a tick while the kernel lives: the "before" of its death."""
+
+    KEPT = 10
+
+    def __init__(self, cap: CapHandle | None) -> None:
+        self._cap = cap
+        self._available: list[int] = []
+        self.notes: list[str] = []
+        self.counters: Counters | None = None
+        self.system_oom_kills: int | None = None
+        self.tick()
+
+    def tick(self) -> None:
+        """Read all counters once (some 100 microseconds)."""
+        self.counters = self.read_counters()
+        self.own_group = (
+            self._cap is not None and self._cap.cap is not None and bool(self._cap.cap.cgroup)
+        )
+        self.system_oom_kills = _field(Path("/proc/vmstat"), "oom_kill")
+        available_kb = _field(Path("/proc/meminfo"), "MemAvailable:")
+        if available_kb is not None:
+            self._available = [*self._available[1 - self.KEPT :], available_kb * 1024]
+
+    def read_counters(self) -> Counters | None:
+        """The counters of our cgroup now, or of what encloses us where we have none."""
+        return None if self._cap is None else self._cap.counters()
+
+    @property
+    def available_bytes(self) -> int | None:
+        """The lowest MemAvailable of the last ticks."""
+        return min(self._available, default=None)
+
+
+def gather(
+    directory: Path,
+    started: Session,
+    ended: Exit,
+    samples: Samples,
+    stderr_tail: bytes,
+    signals: Sequence[SignalSeen] = (),
+    sent_by_us: Sequence[int] = (),
+    server_gone: bool = False,
+    is_ours: bool = True,
+) -> Evidence:
+    """All evidence of an exit that the supervisor saw. Call before the cgroup goes."""
+    now = time.time()
+    before, after = samples.counters, samples.read_counters()
+    vmstat = _field(Path("/proc/vmstat"), "oom_kill")
+    flight = _flight(directory, samples.notes)
+    killed = ended.signal == 9
+    return Evidence(
+        session=started,
+        exit=ended,
+        time=now,
+        uptime_s=now - started.started,
+        intents=_intents(directory, samples.notes),
+        flight=flight,
+        faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT),
+        stderr_tail=stderr_tail.decode("utf-8", "replace"),
+        oom=_moved(before, after, samples.own_group),
+        system_oom_kills=_difference(samples.system_oom_kills, vmstat),
+        kernel_log=_kernel_log(flight.pid) if killed and flight else None,
+        memory=_memory(flight, after or before, samples),
+        signals=tuple(signals),
+        server_gone=server_gone,
+        sent_by_us=tuple(sent_by_us),
+        is_ours=is_ours,
+        notes=tuple(samples.notes),
+    )
+
+
+def gather_leftovers(directory: Path, started: Session) -> Evidence:
+    """The evidence of a session whose supervisor is gone without an exit marker."""
+    notes = ["nobody saw the exit: the supervisor was gone too"]
+    flight = _flight(directory, notes)
+    last_sign_of_life = max(started.started, flight.sampled if flight else 0.0)
+    return Evidence(
+        session=started,
+        exit=None,
+        time=last_sign_of_life,
+        uptime_s=last_sign_of_life - started.started,
+        intents=_intents(directory, notes),
+        flight=flight,
+        faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT),
+        stderr_tail=_tail(directory / contract.STDERR_FILE, STDERR_LIMIT),
+        memory=Memory(rss_bytes=flight.rss_bytes if flight else None),
+        same_boot=started.boot_id == boot_id(),
+        notes=tuple(notes),
+    )
+
+
+def boot_id() -> str:
+    """Names this boot of the machine (random, see proc(5))."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def process_name(pid: int) -> str | None:
+    """The name of a live process, or None."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+    except OSError:
+        return None
+
+
+def belongs_to_session(pid: int, directory: Path) -> bool:
+    """Whether a live process was started for this session: pids are reused, this is not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    ours = f"{contract.ENV_SESSION}={directory}".encode()
+    return state[0] not in ("Z", "X") and ours in environment.split(b"\0")
+
+
+def _flight(directory: Path, notes: list[str]) -> Flight | None:
+    try:
+        return flight_recorder.read(directory / contract.FLIGHT_FILE)
+    except (OSError, ValueError, TypeError) as why:
+        notes.append(f"the flight recorder could not be read: {why!r}")
+        return None
+
+
+def _intents(directory: Path, notes: list[str]) -> tuple[Intent, ...]:
+    try:
+        return tuple(session.read_intents(directory))
+    except (OSError, ValueError, TypeError) as why:
+        notes.append(f"the intents could not be read: {why!r}")
+        return ()
+
+
+def _tail(path: Path, limit_bytes: int) -> str:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - limit_bytes))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _field(path: Path, name: str) -> int | None:
+    """The number after `name` at the start of a line of a file in /proc."""
+    try:
+        text = path.read_text("ascii", "replace")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        words = line.split()
+        if words and words[0] == name:
+            return int(words[1])
+    return None
+
+
+def _difference(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else after - before
+
+
+def _moved(before: Counters | None, after: Counters | None, own_group: bool) -> OomKills | None:
+    if before is None or after is None:
+        return None
+    kills = _difference(before.oom_kill, after.oom_kill)
+    if kills is None:
+        return None
+    outer = tuple(
+        path
+        for path, count in after.oom_ancestors.items()
+        if count > before.oom_ancestors.get(path, count)
+    )
+    own = _difference(before.oom_local, after.oom_local)
+    if own is None:  # cgroup v1: the limit was met, and reclaim did not help for long
+        met = (_difference(before.failcnt, after.failcnt) or 0) > 0
+        peak, limit = after.peak_bytes or 0, after.limit_bytes or 0
+        own = int(met and limit > 0 and peak > 0.98 * limit)
+    return OomKills(kills, own > 0, outer, own_group)
+
+
+def _memory(flight: Flight | None, counters: Counters | None, samples: Samples) -> Memory:
+    total_kb = _field(Path("/proc/meminfo"), "MemTotal:")
+    return Memory(
+        rss_bytes=flight.rss_bytes if flight else None,
+        usage_bytes=counters.usage_bytes if counters else None,
+        peak_bytes=counters.peak_bytes if counters else None,
+        limit_bytes=counters.limit_bytes if counters else None,
+        available_bytes=samples.available_bytes,
+        total_bytes=None if total_kb is None else total_kb * 1024,
+    )
+
+
+def _kernel_log(pid: int) -> str | None:
+    """What the kernel log says about the OOM kill of `pid`, where we may read it."""
+    try:
+        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    found = None
+    try:
+        while True:
+            try:
+                record = os.read(fd, 8192)
+            except BrokenPipeError:  # records were overwritten while we read: go on
+                continue
+            if not record:
+                break
+            text = record.decode("utf-8", "replace")
+            if f"Killed process {pid} " in text:
+                found = text.partition(";")[2].splitlines()[0]
+    except OSError:  # EAGAIN: the end
+        pass
+    finally:
+        os.close(fd)
+    return found

@@ -1,0 +1,95 @@
+"""Reads what earlier starts of a notebook left behind, and closes what nobody closed.
+
+Deciding is `plan`'s. What cannot be read becomes a warning. Standard library only.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from checkpoint_kernel import contract, manifest, session
+
+from . import post_mortem
+from .evidence import belongs_to_session
+from .plan import Past
+
+SESSIONS_KEPT = 40
+DEATHS_KEPT = 200
+WARNINGS_SHOWN = 5
+# A kernel whose supervisor was killed notices within a second, saves and leaves.
+STRAGGLER_GRACE_S = 5.0
+
+
+@dataclass(frozen=True)
+class History:
+    """The past of one notebook, as far as it can be read."""
+
+    sessions: tuple[Past, ...]  # ended ones, oldest first
+    manifests: tuple[manifest.Manifest, ...]  # that verify, by seq
+    warnings: tuple[str, ...]
+
+
+class StillAlive(Exception):
+    """A kernel of an earlier start still runs, without its supervisor."""
+
+
+def read(directory: Path, key: bytes | None) -> History:
+    """The notebook's past. Call under its lock: sessions without exit marker are then over.
+
+    Raises StillAlive if a kernel of one of them is not.
+    """
+    warnings: list[str] = []
+    sessions = _sessions(directory, warnings)
+    good: list[manifest.Manifest] = []
+    if key is not None:
+        good, bad = manifest.read_all(directory, key)
+        lines = [f"A checkpoint was passed over: {why}." for _, why in bad]
+        warnings += lines[:WARNINGS_SHOWN]
+        if len(lines) > WARNINGS_SHOWN:
+            warnings.append(f"{len(lines) - WARNINGS_SHOWN} more checkpoints were passed over.")
+    return History(tuple(sessions), tuple(sorted(good, key=lambda m: m.seq)), tuple(warnings))
+
+
+def _sessions(directory: Path, warnings: list[str]) -> list[Past]:
+    sessions: list[Past] = []
+    for path in sorted((directory / contract.SESSIONS).iterdir()):
+        try:
+            started = session.load_session(path)
+            if started is None:
+                continue  # the supervisor died before it had a kernel
+            ended = session.load_exit(path)
+            if ended is None:
+                _wait_for_straggler(path)
+                ended = post_mortem.server_and_supervisor_gone(path, started)
+        except (ValueError, TypeError, KeyError) as why:
+            warnings.append(f"The record of an earlier start was passed over: {path}: {why}.")
+            continue
+        sessions.append(Past(started, ended))
+    return sorted(sessions, key=lambda past: past.session.started)
+
+
+def _wait_for_straggler(directory: Path) -> None:
+    from checkpoint_kernel import flight_recorder
+
+    flight = flight_recorder.read(directory / contract.FLIGHT_FILE)
+    if flight is None:
+        return
+    deadline = time.monotonic() + STRAGGLER_GRACE_S
+    while belongs_to_session(flight.pid, directory):
+        if time.monotonic() > deadline:
+            raise StillAlive(
+                f"An earlier kernel of this notebook still runs without supervision "
+                f"(process {flight.pid})."
+            )
+        time.sleep(0.05)
+
+
+def prune(directory: Path) -> None:
+    """Drop the oldest session directories and death records beyond what is kept."""
+    for path in sorted((directory / contract.SESSIONS).iterdir())[:-SESSIONS_KEPT]:
+        shutil.rmtree(path, ignore_errors=True)
+    for path in sorted((directory / contract.DEATHS).glob("*.json"))[:-DEATHS_KEPT]:
+        path.unlink(missing_ok=True)

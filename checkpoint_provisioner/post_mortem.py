@@ -1,0 +1,108 @@
+"""The story of a death, top to bottom: exit seen -> gather -> judge -> report -> write.
+
+What the next start makes of it is `plan`'s; what was observed is `evidence`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+
+from checkpoint_kernel import contract, durable, session
+
+from . import report, verdict
+from .evidence import Evidence, gather_leftovers
+from .verdict import Verdict
+
+
+def exit_seen(directory: Path, evidence: Evidence) -> session.ExitMarker:
+    """Judge the end of the session in `directory`, write its record and its exit marker.
+
+    Raises OSError if they cannot be written; `unwritten` is the marker then.
+    """
+    judged = verdict.judge(evidence)
+    record_name = None
+    if judged.cause is not None:
+        record_name = write_record(directory, evidence, judged)
+    marker = _marker(evidence, judged, record_name)
+    session.save(directory, marker)
+    return marker
+
+
+def server_and_supervisor_gone(directory: Path, started: session.Session) -> session.ExitMarker:
+    """The same for a session that nobody saw the end of, from what it left behind."""
+    return exit_seen(directory, gather_leftovers(directory, started))
+
+
+def unwritten(evidence: Evidence) -> session.ExitMarker:
+    """The marker of an exit whose records could not be written (a full disk)."""
+    return _marker(evidence, verdict.judge(evidence), None)
+
+
+def write_record(directory: Path, evidence: Evidence, judged: Verdict) -> str:
+    """Write deaths/<time>-<session>.json; its file name."""
+    record = report.build(evidence, judged)
+    stamp = datetime.fromtimestamp(evidence.time, UTC)
+    name = f"{stamp:%Y%m%d-%H%M%S}-{evidence.session.id}.json"
+    deaths = directory.parent.parent / contract.DEATHS
+    durable.publish(deaths / name, json.dumps(record, indent=1).encode())
+    return name
+
+
+def _marker(evidence: Evidence, judged: Verdict, record_name: str | None) -> session.ExitMarker:
+    flight, ended = evidence.flight, evidence.exit
+    running = flight is not None and verdict.cell_running(evidence)
+    return session.ExitMarker(
+        session=evidence.session.id,
+        time=evidence.time,
+        kind=judged.kind,
+        cause=judged.cause,
+        death=record_name,
+        exit_code=ended.code if ended else None,
+        signal=ended.signal if ended else None,
+        cells_started=flight.cells_started if flight else 0,
+        restore_done=flight.restore_done if flight else False,
+        restoring_unit=flight.restoring_unit if flight else None,
+        cell_sha256=cell_digest(flight.cell_source) if flight and running else None,
+        checkpoint=flight.checkpoint if flight else None,
+    )
+
+
+def cell_digest(source: str) -> str:
+    """Tells whether two deaths happened in the same cell."""
+    return hashlib.sha256(source.strip().encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def orphan_grace_s(marker: session.ExitMarker) -> float:
+    """How long a snapshot process may go on after the kernel: it may be about to commit.
+
+    Not after an OOM kill, where it competes for the memory, and not while somebody waits
+    for a restart.
+    """
+    memory = marker.cause in ("oom-killed-by-cap", "oom-killed-by-system")
+    waiting = marker.kind in ("restart", "hung")
+    return 0.0 if memory or waiting else contract.ORPHAN_GRACE_S
+
+
+def told(directory: Path) -> str | None:
+    """The paragraph about the end of a session, None if it was asked for."""
+    try:
+        marker = session.load_exit(directory)
+        if marker is None:
+            return "its supervisor was killed; the next start judges from what it left."
+        if marker.death is None:
+            return None
+        record = json.loads((directory.parent.parent / contract.DEATHS / marker.death).read_bytes())
+        return f"{record['paragraph']} {record['remedy']}"
+    except (OSError, ValueError, TypeError, KeyError) as why:
+        return f"the record of its end cannot be read: {why}"
+
+
+def died_by(marker: session.ExitMarker) -> str:
+    """For a log line: SIGKILL, or code 3."""
+    if marker.signal is not None:
+        return verdict.signal_name(signal.Signals(marker.signal))
+    return "an unseen exit" if marker.exit_code is None else f"code {marker.exit_code}"

@@ -1,0 +1,336 @@
+"""The provisioner: starts kernels through the supervisor, and tells it what was asked of them.
+
+Which notebook, which config and what a start error says; the kernel's life and death are the
+supervisor's. Its process is the supervisor, which ends with the kernel's status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from jupyter_core.paths import jupyter_data_dir
+from traitlets import Any as AnyTrait
+
+from checkpoint_kernel import contract, session
+
+from . import config, notebook, post_mortem
+from .launch import Launch, NotStarted, Started, is_ours, parse_answer
+from .other_python import check_importable
+
+ANSWER_LIMIT_S = 20.0
+# A supervisor that is still there so long after a kernel that we killed hangs.
+HUNG_SUPERVISOR_S = 3.0
+
+
+class CheckpointProvisioner(LocalProvisioner):
+    """Starts a kernel that is checkpointed, capped and explained."""
+
+    # No default here is the product's: `config.parse` has those. A trait that is set is the
+    # operator's default for all kernels; kernel.json's config overrides it.
+    memory_limit = AnyTrait(
+        None, help="Cap for a kernel and all its children: bytes, 512M, 8G, or 50%."
+    ).tag(config=True)
+    soft_limit = AnyTrait(
+        None, help="Where a cell is interrupted: as memory_limit; % is of the cap. 85%."
+    ).tag(config=True)
+    checkpoint_interval = AnyTrait(
+        None, help="Seconds between checkpoints inside a long cell; 0 is off. 30."
+    ).tag(config=True)
+    checkpoint_after_cell = AnyTrait(
+        None, help="Whether a checkpoint is made when a cell ends. True."
+    ).tag(config=True)
+    restore = AnyTrait(
+        None, help="When variables come back by themselves: crash, always or never. crash."
+    ).tag(config=True)
+    store = AnyTrait(
+        None, help="Directory of the checkpoints. `checkpoints` in the Jupyter data directory."
+    ).tag(config=True)
+    keep = AnyTrait(None, help="Checkpoints kept per notebook. 20.").tag(config=True)
+    store_limit = AnyTrait(
+        None, help="Disk quota per user. The smaller of 20 % of the free disk and 20 GB."
+    ).tag(config=True)
+    exclude = AnyTrait(None, help="Glob patterns of names never saved. Secrets.").tag(config=True)
+
+    def __init__(self, **kwargs: Any) -> None:
+        # kernel.json's config arrives as keyword arguments. traitlets ignores unknown ones,
+        # and an error here would lose its text, so they are kept and checked at the start.
+        known = set(self.class_trait_names())
+        self._kernel_json = {k: v for k, v in kwargs.items() if k in config.KEYS}
+        self._unknown = {k: v for k, v in kwargs.items() if k not in known and k != "parent"}
+        super().__init__(**{k: v for k, v in kwargs.items() if k in known or k == "parent"})
+        self.session_directory: Path | None = None  # of the kernel that runs or ran last
+        # The notebook of this kernel_id, and where it keeps its records.
+        self._settled: tuple[notebook.Notebook, Path] | None = None
+        self._fallback: Path | None = None
+        self._kernel_fd: int | None = None  # pidfd of the kernel
+        self._kernel_gone_since: float | None = None
+        self._killing = False
+        self._told = False  # the end of this kernel is logged
+        self._passed_env: dict[str, str] | None = None
+
+    # --- starting ---
+
+    def config_now(self) -> config.Config:
+        """The config in force; ConfigError for a key or value that may not be."""
+        values = {key: getattr(self, key) for key in config.KEYS}
+        return config.parse({**values, **self._kernel_json, **self._unknown})
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """Refuse a bad config before anything is started; note what the frontend passed."""
+        self.config_now()
+        self._passed_env = kwargs.get("env")
+        launch_kwargs: dict[str, Any] = await super().pre_launch(**kwargs)
+        return launch_kwargs
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
+        """Start the supervisor, and return when the kernel runs under it.
+
+        RuntimeError with the reason if it does not: the frontend shows it.
+        """
+        if is_ours(cmd) and Path(cmd[0]).resolve() != Path(sys.executable).resolve():
+            await check_importable(cmd[0], kwargs.get("env"))
+        settings = self.config_now()
+        read_fd, write_fd = os.pipe()
+        try:
+            launch = self._launch(settings, kwargs, write_fd)
+            pass_fds = (*kwargs.pop("pass_fds", ()), write_fd)
+            try:
+                connection_info = await super().launch_kernel(
+                    launch.argv(sys.executable, cmd), pass_fds=pass_fds, **kwargs
+                )
+            finally:
+                os.close(write_fd)
+            answer = await self._answer(read_fd)
+        finally:
+            os.close(read_fd)
+        if isinstance(answer, NotStarted):
+            raise RuntimeError(answer.error)
+        self._started(answer)
+        return connection_info
+
+    def _launch(self, settings: config.Config, kwargs: dict[str, Any], status_fd: int) -> Launch:
+        data = Path(jupyter_data_dir())
+        root = Path(settings.store) if settings.store else data / contract.STORE_DIRECTORY
+        found, directory = self._settle_notebook(root, kwargs)
+        return Launch(
+            kernel_id=self.kernel_id or "",
+            notebook=found.path,
+            notebook_directory=str(directory),
+            key_file=str(data / contract.KEY_FILE),
+            settings=settings.settings(),
+            memory_limit=settings.memory_limit,
+            soft_limit=settings.soft_limit,
+            status_fd=status_fd,
+            independent=bool(kwargs.get("independent", False)),
+            fallback_directory=str(self._fallback) if self._fallback else None,
+        )
+
+    def _settle_notebook(
+        self, root: Path, kwargs: dict[str, Any]
+    ) -> tuple[notebook.Notebook, Path]:
+        """One kernel_id stays with one directory; it moves along when the notebook does."""
+        manager = getattr(self.parent, "parent", None)
+        found = notebook.of_frontend(
+            self._passed_env,
+            kwargs.get("cwd"),
+            getattr(manager, "root_dir", None),
+            self.kernel_id or "unknown",
+        )
+        target = root / found.key
+        settled = self._settled
+        if settled is not None and settled[1].parent == root:
+            before, directory = settled
+            moved = before.path is not None and not Path(before.path).exists()
+            if found.path in (None, before.path) or not moved or target.exists():
+                return settled
+            try:
+                directory.rename(target)
+            except OSError as why:
+                self.log.warning("%s keeps its old name: %s", directory, why)
+                return settled
+        self._settled = found, target
+        return self._settled
+
+    async def _answer(self, read_fd: int) -> Started | NotStarted:
+        """The supervisor's answer, without holding up the event loop."""
+        os.set_blocking(read_fd, False)
+        deadline = time.monotonic() + ANSWER_LIMIT_S
+        line = b""
+        while not line.endswith(b"\n"):
+            try:
+                data = os.read(read_fd, 65536)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    _kill(self.process)
+                    return NotStarted(
+                        f"no kernel after {ANSWER_LIMIT_S:.0f} s; see the server's log"
+                    )
+                await asyncio.sleep(0.005)
+                continue
+            if not data:
+                code = self.process.wait() if self.process else None
+                return NotStarted(
+                    f"the kernel's supervisor ended with {code} before it had a kernel: see the "
+                    "server's log, and `jupyter checkpoint doctor`"
+                )
+            line += data
+        return parse_answer(line)
+
+    def _started(self, answer: Started) -> None:
+        self.pid, self.pgid = answer.kernel_pid, answer.kernel_pgid
+        self.session_directory = Path(answer.session_directory)
+        used = self.session_directory.parent.parent
+        if self._settled is not None and used.parent == self._settled[1].parent:
+            self._settled = self._settled[0], used  # perhaps a sibling, which stays ours
+            self._fallback = None
+        else:
+            self._fallback = used
+        self._kernel_gone_since = None
+        self._killing = False
+        self._told = False
+        self._close_kernel_fd()
+        try:
+            self._kernel_fd = os.pidfd_open(answer.kernel_pid)
+        except OSError:  # dead already; the supervisor says how
+            self._kernel_fd = None
+
+    # --- living and ending ---
+
+    async def poll(self) -> int | None:
+        """None while kernel or supervisor live, then the kernel's status; 0 without a process."""
+        if self.process is None:
+            return 0
+        self._end_hung_supervisor()
+        status: int | None = self.process.poll()
+        if status is None:
+            return None
+        if self._supervisor_was_killed(status):
+            # Nobody else is left to do it: the kernel must not outlive its record.
+            self._signal_group(signal.SIGKILL)
+            if not self._kernel_gone():
+                return None
+            self._remove_stale_cgroup()
+        self._tell_death()
+        return status
+
+    async def wait(self) -> int | None:
+        """Wait for the end of the kernel."""
+        status: int | None = await super().wait()
+        self._close_kernel_fd()
+        return status
+
+    async def send_signal(self, signum: int) -> None:
+        """To the kernel's process group only; the supervisor needs none."""
+        if await self.poll() is None:
+            self._signal_group(signum)
+
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        """Write down that somebody asked, if the kernel lives."""
+        if await self.poll() is None:
+            self._intend("restart" if restart else "shutdown")
+
+    async def terminate(self, restart: bool = False) -> None:
+        """SIGTERM to the kernel's group."""
+        if await self.poll() is None:
+            self._intend("terminate")
+            self._signal_group(signal.SIGTERM)
+
+    async def kill(self, restart: bool = False) -> None:
+        """SIGKILL to the kernel's group; to the supervisor only if it then hangs, see `poll`."""
+        if await self.poll() is None:
+            self._intend("kill")
+            self._killing = True
+            self._signal_group(signal.SIGKILL)
+
+    async def cleanup(self, restart: bool = False) -> None:
+        """Free what is ours; may come never, or twice."""
+        await self.poll()
+        await super().cleanup(restart=restart)
+
+    def _intend(self, action: str) -> None:
+        if self.session_directory is None:
+            return
+        try:
+            session.append_intent(self.session_directory, action)
+        except OSError as why:
+            self.log.warning("the kernel's end will be taken for a death: %s", why)
+
+    def _signal_group(self, signum: int) -> None:
+        if self.pgid is None or self._kernel_gone():
+            return
+        try:
+            os.killpg(self.pgid, signum)
+        except ProcessLookupError:
+            pass
+
+    def _kernel_gone(self) -> bool:
+        """Whether the kernel has exited; its pid may then be another's."""
+        if self._kernel_fd is None:
+            return True
+        try:
+            signal.pidfd_send_signal(self._kernel_fd, 0)
+        except ProcessLookupError:
+            return True
+        return _readable(self._kernel_fd)
+
+    def _end_hung_supervisor(self) -> None:
+        if not self._killing or not self._kernel_gone():
+            return
+        now = time.monotonic()
+        self._kernel_gone_since = self._kernel_gone_since or now
+        if now - self._kernel_gone_since > HUNG_SUPERVISOR_S:
+            self.log.warning("the supervisor of kernel %s hangs: it is killed", self.kernel_id)
+            _kill(self.process)
+
+    def _supervisor_was_killed(self, status: int) -> bool:
+        """It ends by SIGKILL when the kernel did, but then it has left an exit marker."""
+        if self.session_directory is None or status >= 0:
+            return False
+        return not (self.session_directory / contract.EXIT_FILE).exists()
+
+    def _remove_stale_cgroup(self) -> None:
+        if self.session_directory is None:
+            return
+        try:
+            began = session.load_session(self.session_directory)
+            if began and began.cap and began.cap.cgroup and Path(began.cap.cgroup).exists():
+                Path(began.cap.cgroup).rmdir()
+        except (OSError, ValueError, TypeError) as why:
+            self.log.warning("the cgroup of kernel %s is still there: %s", self.kernel_id, why)
+
+    def _tell_death(self) -> None:
+        """Once per kernel: what the supervisor found goes to the log and to the REST model."""
+        if self._told or self.session_directory is None:
+            return
+        self._told = True
+        text = post_mortem.told(self.session_directory)
+        if text is None:
+            return
+        self.log.warning("Kernel %s: %s", self.kernel_id, text)
+        if self.parent is not None and hasattr(self.parent, "reason"):
+            self.parent.reason = text
+
+    def _close_kernel_fd(self) -> None:
+        if self._kernel_fd is not None:
+            os.close(self._kernel_fd)
+            self._kernel_fd = None
+
+
+def _kill(process: subprocess.Popen[Any] | None) -> None:
+    if process is not None:
+        process.kill()
+
+
+def _readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))

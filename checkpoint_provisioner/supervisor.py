@@ -1,0 +1,354 @@
+"""Stands between whoever starts a kernel and the kernel, and is the first to see it end.
+
+    python -m checkpoint_provisioner.supervisor <launch JSON> -- <kernel argv>
+
+    open the notebook's directory -> judge what an earlier start left -> cap -> plan
+      -> start the kernel -> watch: exit, signals, stderr, the server
+      -> exit seen: evidence, record -> the snapshot process -> leftovers -> cgroup
+      -> die with the kernel's status
+
+Imports the standard library and psutil only; costs about 12 MB. What is decided about a
+restore stands in `plan`, about a death in `post_mortem`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import selectors
+import shutil
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from checkpoint_kernel import contract, flight_recorder, manifest, session
+
+from . import evidence, history, home, plan, post_mortem, process
+from .caps import policy
+from .evidence import Exit, Samples, SignalSeen
+from .launch import Launch, NotStarted, Started, is_ours
+from .stderr_relay import StderrRelay
+
+TICK_S = 1.0
+# What a kernel has to save its state in after its server is gone.
+LAST_SAVE_S = 10.0
+
+
+@dataclass
+class Kernel:
+    """A started kernel, and what watches it."""
+
+    pid: int
+    argv: list[str]
+    session: session.Session
+    directory: Path  # of the session
+    home: home.Home
+    cap: policy.CapHandle
+    relay: StderrRelay | None
+
+
+def main() -> NoReturn:
+    """Run one kernel; never returns."""
+    mask = process.block(process.WATCHED)
+    launch = Launch.from_json(sys.argv[1])
+    kernel_argv = sys.argv[sys.argv.index("--", 2) + 1 :]
+    if launch.status_fd is not None:
+        os.set_inheritable(launch.status_fd, False)
+    server_pid = os.getppid()
+    process.adopt_orphans()
+    try:
+        kernel = start(launch, kernel_argv, mask, server_pid)
+    except Exception as why:
+        _answer(launch, NotStarted(_words(why, kernel_argv)))
+        os._exit(1)
+    _answer(launch, Started(kernel.pid, kernel.pid, str(kernel.directory), kernel.session.cap))
+    ended = Watch(kernel, launch, server_pid).until_exit()
+    process.die_as(ended.code, ended.signal)
+
+
+def _answer(launch: Launch, answer: Started | NotStarted) -> None:
+    if launch.status_fd is None:
+        if isinstance(answer, NotStarted):
+            print(answer.error, file=sys.stderr)
+        return
+    try:
+        os.write(launch.status_fd, answer.to_line())
+    except OSError as why:  # nobody waits any more; `Watch` will see whether they are gone
+        print(f"checkpoint-kernel: nobody took the answer: {why}", file=sys.stderr)
+    os.close(launch.status_fd)
+
+
+def _words(why: Exception, kernel_argv: list[str]) -> str:
+    if isinstance(why, OSError):
+        return f"the kernel could not be started: {why.strerror or why} ({' '.join(kernel_argv)})"
+    return f"the kernel could not be started: {why!r}"
+
+
+# --- before the kernel ---
+
+
+def start(launch: Launch, argv: list[str], mask: set[signal.Signals], server_pid: int) -> Kernel:
+    """Prepare everything and start the kernel. OSError if it cannot be executed."""
+    place, past, key_warning = _open(launch, server_pid)
+    cap = policy.prepare(launch.memory_limit, launch.soft_limit, launch.kernel_id[:8])
+    try:
+        began, directory, relay = _begin(launch, argv, place, past, cap, key_warning)
+        try:
+            pid = _spawn(launch, argv, mask, cap, directory, relay)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)  # no kernel, so no session
+            raise
+    except BaseException:
+        cap.close()
+        raise
+    if relay is not None:
+        relay.kernel_has_its_ends()
+    return Kernel(pid, argv, began, directory, place, cap, relay)
+
+
+def _open(launch: Launch, server_pid: int) -> tuple[home.Home, history.History, tuple[str, ...]]:
+    """The notebook's directory, its past, and why checkpoints cannot be trusted, if so."""
+    wanted = Path(launch.notebook_directory)
+    fallback = Path(launch.fallback_directory) if launch.fallback_directory else None
+    holder = home.Holder(launch.kernel_id, os.getpid(), server_pid, launch.independent)
+    place = home.open_home(wanted, holder, launch.notebook, fallback)
+    try:
+        key = manifest.load_key(Path(launch.key_file))
+    except (OSError, manifest.ManifestError) as why:
+        off = f"Checkpointing is off: the signing key cannot be used: {why}."
+        place = dataclasses.replace(place, saving=False)
+        return place, history.read(place.directory, None), (off,) if place.saving else ()
+    try:
+        return place, history.read(place.directory, key if place.saving else None), ()
+    except history.StillAlive as why:
+        apart = home.sibling(wanted, launch.kernel_id)
+        place = home.open_home(apart, holder, launch.notebook, fallback)
+        return place, history.read(place.directory, key), (str(why),)
+
+
+def _begin(
+    launch: Launch,
+    argv: list[str],
+    place: home.Home,
+    past: history.History,
+    cap: policy.CapHandle,
+    warnings: tuple[str, ...],
+) -> tuple[session.Session, Path, StderrRelay | None]:
+    """Decide what is restored and write session.json; in a private directory if need be."""
+    chosen = plan.plan(
+        past.sessions,
+        past.manifests,
+        launch.settings,
+        cap.cap.soft_bytes if cap.cap else None,
+        past.warnings,
+    )
+    identity = manifest.new_id()
+    if cap.cap is not None and not cap.cap.enforced:
+        not_enforced = f"memory_limit {cap.cap.configured} is not enforced: {cap.cap.detail}."
+        warnings = (*warnings, not_enforced)
+    directory = place.directory / contract.SESSIONS / identity
+    directory.mkdir(mode=0o700)
+    relay = StderrRelay(directory / contract.STDERR_FILE) if is_ours(argv) else None
+    began = session.Session(
+        id=identity,
+        line=plan.line_of(chosen, past.manifests, identity),
+        started=time.time(),
+        kernel_id=launch.kernel_id,
+        notebook=launch.notebook,
+        notebook_directory=str(place.directory) if place.saving else "",
+        key_file=launch.key_file,
+        supervisor_pid=os.getpid(),
+        boot_id=evidence.boot_id(),
+        settings=launch.settings,
+        plan=chosen,
+        cap=cap.cap,
+        stderr_write_fd=relay.stderr_write_fd if relay else None,
+        stderr_read_fd=relay.echo_read_fd if relay else None,
+        warnings=(*place.warnings, *warnings),
+    )
+    session.save(directory, began)
+    history.prune(place.directory)
+    return began, directory, relay
+
+
+def _spawn(
+    launch: Launch,
+    argv: list[str],
+    mask: set[signal.Signals],
+    cap: policy.CapHandle,
+    directory: Path,
+    relay: StderrRelay | None,
+) -> int:
+    env = dict(os.environ)
+    env[contract.ENV_SESSION] = str(directory)
+    env.pop("JPY_PARENT_PID", None)
+    if not launch.independent:
+        env["JPY_PARENT_PID"] = str(os.getpid())
+    inherit = (relay.stderr_write_fd, relay.echo_read_fd) if relay else ()
+    log_fd = relay.log_write_fd if relay else None
+    return process.spawn(argv, env, mask, log_fd, inherit, cap.enter)
+
+
+# --- while it lives ---
+
+
+class Watch:
+    """Watches one kernel until it has ended, and sees to what it leaves behind."""
+
+    def __init__(self, kernel: Kernel, launch: Launch, server_pid: int) -> None:
+        self._kernel = kernel
+        self._independent = launch.independent
+        self._server_pid = server_pid
+        self._samples = Samples(kernel.cap)
+        self._signals: list[SignalSeen] = []
+        self._sent: list[int] = []
+        self._server_gone_since: float | None = None
+        self._selector = selectors.DefaultSelector()
+        self._kernel_fd = os.pidfd_open(kernel.pid)
+        self._signal_fd = process.open_signals(process.WATCHED)
+        self._server_fd = self._watch_server()
+
+    def until_exit(self) -> Exit:
+        """Watch; returns when the kernel is judged, on record, cleared away and reaped."""
+        self._selector.register(self._kernel_fd, selectors.EVENT_READ)
+        self._selector.register(self._signal_fd, selectors.EVENT_READ)
+        for fd in self._kernel.relay.read_fds if self._kernel.relay else ():
+            self._selector.register(fd, selectors.EVENT_READ)
+        next_tick = time.monotonic() + TICK_S
+        while True:
+            events = self._selector.select(max(0.0, next_tick - time.monotonic()))
+            ready = [key.fd for key, _ in events]
+            if self._kernel_fd in ready:
+                return self._exit_seen()
+            for fd in ready:
+                self._handle(fd)
+            if time.monotonic() >= next_tick:
+                self._samples.tick()
+                self._look_for_server()
+                next_tick = time.monotonic() + TICK_S
+
+    def _handle(self, fd: int) -> None:
+        if fd == self._signal_fd:
+            self._pass_on_signals()
+        elif fd == self._server_fd:
+            self._selector.unregister(fd)
+            self._look_for_server()
+        elif self._kernel.relay is not None and not self._kernel.relay.drain(fd):
+            self._selector.unregister(fd)
+
+    def _pass_on_signals(self) -> None:
+        for info in process.read_signals(self._signal_fd):
+            if info.number == signal.SIGCHLD:
+                process.reap_others(self._kernel.pid)
+                continue
+            name = evidence.process_name(info.sender_pid)
+            self._signals.append(
+                SignalSeen(info.number, info.sender_pid, info.sender_uid, name, time.time())
+            )
+            process.send(self._kernel.pid, info.number, group=True)
+
+    def _watch_server(self) -> int | None:
+        """A wake-up for the end of our parent; `_look_for_server` then asks getppid."""
+        if self._independent:
+            return None
+        try:
+            fd = os.pidfd_open(self._server_pid)
+        except OSError:  # gone already, or pid 0: a parent outside our pid namespace
+            return None
+        self._selector.register(fd, selectors.EVENT_READ)
+        return fd
+
+    def _look_for_server(self) -> None:
+        """End a kernel whose server is gone; it has `LAST_SAVE_S` to save its state."""
+        if self._independent or os.getppid() == self._server_pid:
+            return
+        kernel = self._kernel
+        if self._server_gone_since is None:
+            self._server_gone_since = time.monotonic()
+            try:
+                session.append_intent(kernel.directory, "terminate", sender="supervisor")
+            except OSError as why:
+                self._samples.notes.append(f"the intent could not be written: {why}")
+            self._sent.append(signal.SIGTERM)
+            process.send(kernel.pid, signal.SIGTERM)
+        elif time.monotonic() - self._server_gone_since > LAST_SAVE_S:
+            self._sent.append(signal.SIGKILL)
+            process.send(kernel.pid, signal.SIGKILL, group=True)
+
+    # --- after it ---
+
+    def _exit_seen(self) -> Exit:
+        kernel = self._kernel
+        self._pass_on_signals_seen()
+        ended = _status(kernel.pid)
+        if kernel.relay is not None:
+            kernel.relay.drain_all()
+            if kernel.relay.problem:
+                self._samples.notes.append(kernel.relay.problem)
+        observed = evidence.gather(
+            kernel.directory,
+            kernel.session,
+            ended,
+            self._samples,
+            kernel.relay.tail if kernel.relay else b"",
+            self._signals,
+            self._sent,
+            self._server_gone_since is not None,
+            is_ours(kernel.argv),
+        )
+        try:
+            marker = post_mortem.exit_seen(kernel.directory, observed)
+        except OSError as why:
+            marker = post_mortem.unwritten(observed)
+            print(f"checkpoint-kernel: the end is not on record: {why}", file=sys.stderr)
+        self._clear_away(marker)
+        os.waitpid(kernel.pid, 0)
+        process.reap_others(kernel.pid)
+        still_there = kernel.cap.close()
+        if still_there:
+            print(f"checkpoint-kernel: {still_there}", file=sys.stderr)
+        if kernel.home.lock_fd is not None:
+            os.close(kernel.home.lock_fd)
+        return ended
+
+    def _pass_on_signals_seen(self) -> None:
+        """Signals that came with the exit: who sent them is evidence."""
+        for info in process.read_signals(self._signal_fd):
+            if info.number != signal.SIGCHLD:
+                name = evidence.process_name(info.sender_pid)
+                self._signals.append(
+                    SignalSeen(info.number, info.sender_pid, info.sender_uid, name, time.time())
+                )
+
+    def _clear_away(self, marker: session.ExitMarker) -> None:
+        """The snapshot process gets its grace; nothing of a dead kernel survives it."""
+        kernel = self._kernel
+        flight = flight_recorder.read(kernel.directory / contract.FLIGHT_FILE)
+        if flight is not None and flight.snapshot_pid:
+            deadline = time.monotonic() + post_mortem.orphan_grace_s(marker)
+            while not process.gone(flight.snapshot_pid) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if not process.gone(flight.snapshot_pid):
+                process.send(flight.snapshot_pid, signal.SIGKILL)
+        if marker.kind == "death":
+            # The kernel is not yet reaped, so its group's id cannot be another's.
+            process.send(kernel.pid, signal.SIGKILL, group=True)
+        # What stays in the cgroup would keep it, and the cap, for ever.
+        kernel.cap.kill_all()
+
+
+def _status(pid: int) -> Exit:
+    """How our child ended, without reaping it (waitid(2))."""
+    found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    if found is None:
+        raise AssertionError("a pidfd that is readable has an exit status")
+    if found.si_code == os.CLD_EXITED:
+        return Exit(code=found.si_status, signal=None)
+    return Exit(code=None, signal=found.si_status, core_dumped=found.si_code == os.CLD_DUMPED)
+
+
+if __name__ == "__main__":
+    main()
