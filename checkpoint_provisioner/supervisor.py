@@ -37,6 +37,10 @@ TICK_S = 1.0
 LAST_SAVE_S = 10.0
 
 
+class CannotExecute(Exception):
+    """The kernel's argv cannot be executed."""
+
+
 @dataclass
 class Kernel:
     """A started kernel, and what watches it."""
@@ -63,10 +67,18 @@ def main() -> NoReturn:
         kernel = start(launch, kernel_argv, mask, server_pid)
     except Exception as why:
         _answer(launch, NotStarted(_words(why, kernel_argv)))
+        if launch.status_fd is None and not isinstance(why, CannotExecute):
+            _start_alone(kernel_argv, mask)
         os._exit(1)
     _answer(launch, Started(kernel.pid, kernel.pid, str(kernel.directory), kernel.session.cap))
     ended = Watch(kernel, launch, server_pid).until_exit()
     process.die_as(ended.code, ended.signal)
+
+
+def _start_alone(argv: list[str], mask: set[signal.Signals]) -> NoReturn:
+    """Nobody can be told why there is no supervision: a kernel without it is better than none."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    os.execvpe(argv[0], argv, {**os.environ, contract.ENV_SESSION: ""})
 
 
 def _answer(launch: Launch, answer: Started | NotStarted) -> None:
@@ -82,6 +94,8 @@ def _answer(launch: Launch, answer: Started | NotStarted) -> None:
 
 
 def _words(why: Exception, kernel_argv: list[str]) -> str:
+    if isinstance(why, CannotExecute):
+        return str(why)
     if isinstance(why, OSError):
         return f"the kernel could not be started: {why.strerror or why} ({' '.join(kernel_argv)})"
     return f"the kernel could not be started: {why!r}"
@@ -189,7 +203,10 @@ def _spawn(
         env["JPY_PARENT_PID"] = str(os.getpid())
     inherit = (relay.stderr_write_fd, relay.echo_read_fd) if relay else ()
     log_fd = relay.log_write_fd if relay else None
-    return process.spawn(argv, env, mask, log_fd, inherit, cap.enter)
+    try:
+        return process.spawn(argv, env, mask, log_fd, inherit, cap.enter)
+    except OSError as why:
+        raise CannotExecute(f"the kernel could not be started: {why.strerror}") from why
 
 
 # --- while it lives ---
