@@ -141,14 +141,14 @@ class SegmentWriter:
 
     def __init__(self, directory: Path, boot_id: bytes, near_cap: bool = False) -> None:
         self.directory = directory
-        self._temporary = durable.temporary_name(directory)
+        self._path = durable.temporary_name(directory)
         self._header = _HEADER.pack(_MAGIC, FORMAT, 0, time.time_ns(), boot_id)
         self._near_cap = near_cap
         self._entries = bytearray()
         self._pending = bytearray(self._header)  # not written yet
         self._position = len(self._header)  # of the next chunk, pending bytes counted
         self._flushed = 0
-        self._fd = durable.create(self._temporary)
+        self._fd = durable.create(self._path)
 
     @property
     def bytes_written(self) -> int:
@@ -204,17 +204,18 @@ class SegmentWriter:
         size = os.fstat(self._fd).st_size
         expected = self._position + len(self._entries) + _FOOTER.size
         if size != expected:
-            raise OSError(f"{self._temporary} has {size} bytes after writing {expected}")
+            raise OSError(f"{self._path} has {size} bytes after writing {expected}")
         path = self.directory / f"{digest.hex()[:32]}{SUFFIX}"
-        durable.rename(self._temporary, path)
+        durable.rename(self._path, path)
+        self._path = path  # still ours to discard: nothing refers to it yet
         os.close(self._fd)
         self._fd = -1
         durable.fsync_directory(self.directory)
         return read_index(path)
 
     def discard(self) -> None:
-        """Remove the temporary file, if it still has that name."""
+        """Remove the file, under whichever name it has. Not after a `finish` that returned."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        durable.unlink(self._temporary)
+        durable.unlink(self._path)

@@ -111,7 +111,10 @@ class Snapshot:
         try:
             self._start()
             self._refuse_incomplete(manifest_)
-            segment = self._writer.finish() if self._writer else None
+            segment = None
+            if self._writer:
+                segment = self._writer.finish()
+                self._writer = None
             path = manifest.path_of(self._store.directory, manifest_)
             try:
                 durable.publish(path, manifest.encode(manifest_, self._store.key))
