@@ -35,7 +35,7 @@ $(READY): pyproject.toml
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version) ..."
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) -m venv failed: on Debian and Ubuntu, apt install python$(VERSION)-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,lint]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable ".[test,lint]"
 	@touch $@
 
 demo: $(READY)
