@@ -48,6 +48,7 @@ class Unit:
     payload: str  # digest of the recipe, see `store`
     size_bytes: int  # stream and buffers, before deduplication
     types: dict[str, str] = field(default_factory=dict)  # name -> type, for people
+    hidden: tuple[str, ...] = ()  # keys of definitions in it that have no name of their own
     needs: tuple[str, ...] = ()  # ids of units that it refers to
     reached_by_call: bool = False  # a running C call could have been changing it
 
@@ -143,7 +144,7 @@ def decode(data: bytes, key: bytes, where: str) -> Manifest:
             "update checkpoint-kernel"
         )
     units = tuple(
-        Unit(**{**unit, "names": tuple(unit["names"]), "needs": tuple(unit["needs"])})
+        Unit(**{**unit, **{key: tuple(unit[key]) for key in ("names", "needs", "hidden")}})
         for unit in raw.pop("units")
     )
     skipped = tuple(Skipped(**entry) for entry in raw.pop("skipped"))

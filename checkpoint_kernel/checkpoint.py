@@ -1,0 +1,439 @@
+"""A checkpoint, top to bottom.
+
+    take      main thread, at a safe point: say where we stand, fork      (the user waits)
+    write     snapshot process: namespace -> units -> chunks -> manifest  (the commit)
+    watch     clock thread: read the child's reports, blame what killed it
+    settle    what the newest checkpoint is, what failed and why, for the status
+
+At most one snapshot process lives; what changes meanwhile is taken by the next one. When
+a checkpoint is due is `clockwork`'s to decide; which names are saved, `namespace`'s; what
+a unit is, `units`'.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from . import locals_unit, manifest, memory, namespace, pickling, prune, snapshot, units
+from .flight_recorder import FlightRecorder
+from .manifest import Manifest, Skipped, Unit
+from .safe_point import Position
+from .session import Session
+from .store import Store
+
+# A snapshot process that cannot be born is tried again: it inherited a held lock.
+_BIRTHS = 3
+_SESSION_UNIT = "session"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the snapshot process is told about the checkpoint that it makes."""
+
+    template: Manifest  # all but units and skipped
+    position: Position
+    known_bad: dict[str, Skipped]
+    exclude: tuple[str, ...]
+    keep: int
+    root: Path  # of all notebooks, for the quota
+    store_limit_bytes: int | None
+
+
+@dataclass
+class Settled:
+    """What became of the checkpoints so far; what `%checkpoint` shows."""
+
+    newest: Manifest | None = None
+    trouble: str | None = None  # why the last attempt failed; None after a success
+    pauses_s: list[float] = field(default_factory=list)
+    write_s: float | None = None  # of the newest: from the fork to the commit
+    new_bytes: int | None = None
+    count: int = 0
+
+
+class Checkpointer:
+    """Makes checkpoints of one kernel. `take` in the main thread, `watch` in the clock thread."""
+
+    def __init__(
+        self, shell: Any, session: Session, store: Store, recorder: FlightRecorder
+    ) -> None:
+        self._shell = shell
+        self._session = session
+        self._store = store
+        self._recorder = recorder
+        self._lock = threading.RLock()
+        self._child: snapshot.SnapshotProcess | None = None
+        self._facts: Facts | None = None
+        self._in_hand: list[str] = []  # variables that the child is pickling
+        self._alive = False
+        self._committed: dict[str, Any] | None = None
+        self._failed: str | None = None
+        self._births = 0
+        self._known_bad: dict[str, tuple[int, Skipped]] = {}
+        self._private_bytes = 0
+        self._said: set[str] = set()
+        everything = store.manifests()
+        self._seq = max((m.seq for m in everything), default=0)
+        self.settled = Settled()
+        self.parent: str | None = (
+            session.plan.checkpoint if session.plan.kind == "restore" else None
+        )
+        self.stale_since: float | None = None  # monotonic: changes that no checkpoint holds
+        self.announcements: list[str] = []  # for the notice before the next cell
+        self.cannot_fork = snapshot.available()
+
+    # --- take ---------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """A snapshot process lives."""
+        return self._child is not None
+
+    def changed(self) -> None:
+        """The namespace may differ from the newest checkpoint from now on."""
+        if self.stale_since is None:
+            self.stale_since = time.monotonic()
+
+    def take(self, reason: str, position: Position) -> bool:
+        """Begin a checkpoint of this very moment; True if one was begun.
+
+        For the main thread, between two bytecodes. Never raises: a failure is in `settled`.
+        """
+        with self._lock:
+            if self._child is not None:
+                return False
+            try:
+                with _uninterrupted():
+                    return self._begin(reason, position)
+            except Exception as why:
+                self._trouble(f"a checkpoint could not be begun: {type(why).__name__}: {why}")
+                return False
+
+    def _begin(self, reason: str, position: Position) -> bool:
+        started = time.perf_counter()
+        refused = memory.refusal(self._session.cap, self._private_bytes)
+        if refused is not None:
+            self._trouble(refused)
+            return False
+        facts = self._facts_of(reason, position)
+        before_fork = self.stale_since
+        self.stale_since = None
+        if self.cannot_fork is not None:
+            self._in_place(facts)
+            return True
+        try:
+            child = snapshot.fork(lambda report: write(facts, self._shell, self._store, report))
+        except OSError as why:
+            self.stale_since = before_fork
+            self._trouble(str(why))
+            return False
+        self._child, self._facts = child, facts
+        self._in_hand, self._alive, self._committed, self._failed = [], False, None, None
+        self.settled.pauses_s.append(time.perf_counter() - started)
+        del self.settled.pauses_s[:-1000]
+        self._recorder.update(snapshot_pid=child.pid)
+        return True
+
+    def _facts_of(self, reason: str, position: Position) -> Facts:
+        flight = self._recorder.flight
+        now = time.time()
+        inside = flight.state == "busy"
+        template = Manifest(
+            id=manifest.new_id(now),
+            seq=self._seq + 1,
+            line=self._session.line,
+            session=self._session.id,
+            parent=self.parent,
+            time=now,
+            reason=reason,
+            execution_count=flight.execution_count,
+            inside_cell=inside,
+            inside_call=not position.clean,
+            cell_source=flight.cell_source or None,
+            line_number=position.line if inside else None,
+            units=(),
+            skipped=(),
+            python=platform.python_version(),
+            pause_s=self.settled.pauses_s[-1] if self.settled.pauses_s else None,
+        )
+        live = self._shell.user_ns
+        self._known_bad = {
+            name: (oid, skipped)
+            for name, (oid, skipped) in self._known_bad.items()
+            if name in live and id(live[name]) == oid
+        }
+        return Facts(
+            template=template,
+            position=position,
+            known_bad={name: skipped for name, (_, skipped) in self._known_bad.items()},
+            exclude=self._session.settings.exclude,
+            keep=self._session.settings.keep,
+            root=Path(self._session.notebook_directory).parent,
+            store_limit_bytes=self._session.settings.store_limit_bytes,
+        )
+
+    def _in_place(self, facts: Facts) -> None:
+        """Where no snapshot process can be had, the user waits for all of it."""
+        reports: list[dict[str, Any]] = []
+        started = time.perf_counter()
+        write(facts, self._shell, self._store, lambda **fields: reports.append(fields))
+        self.settled.pauses_s.append(time.perf_counter() - started)
+        for report in reports:
+            self._take_in(report)
+        self._settle(facts, started=time.monotonic())
+
+    # --- watch --------------------------------------------------------------------------
+
+    def watch(self, wait_s: float = 0.0) -> bool:
+        """See to the snapshot process; True when none lives (any more). Any thread."""
+        with self._lock:
+            child = self._child
+            if child is None:
+                return True
+            for report in snapshot.read_status(child, wait_s):
+                self._take_in(report)
+            age = time.monotonic() - child.started
+            unborn = not self._alive and age > snapshot.BIRTH_LIMIT_S
+            if unborn or age > snapshot.DEADLINE_S:
+                snapshot.kill(child)
+                ended = snapshot.reap(child, block=True)
+            else:
+                ended = snapshot.reap(child)
+            if ended is None:
+                return False
+            for report in snapshot.read_status(child):
+                self._take_in(report)
+            snapshot.close(child)
+            self._child = None
+            self._recorder.update(snapshot_pid=None)
+            facts = self._facts
+            assert facts is not None
+            if self._committed is not None:
+                self._births = 0
+                self._settle(facts, child.started)
+            else:
+                self._blame(ended, unborn)
+            return True
+
+    def _take_in(self, report: dict[str, Any]) -> None:
+        if "alive" in report:
+            self._alive = True
+        if "unit" in report:
+            self._in_hand = report["unit"].split("\n")
+        if "committed" in report:
+            self._committed = report
+        if "failed" in report:
+            self._failed = report["failed"]
+        if "private_bytes" in report:
+            self._private_bytes = report["private_bytes"]
+        if "trouble" in report:
+            self._announce(report["trouble"])
+
+    def _blame(self, ended: snapshot.Exit, unborn: bool) -> None:
+        """The snapshot process ended without a commit: why, and what is tried next."""
+        self.changed()
+        if self._failed is not None:
+            self._trouble(self._failed)
+            return
+        if unborn:
+            self._births += 1
+            if self._births >= _BIRTHS:
+                self._trouble("the snapshot process did not start, three times")
+            return
+        if ended.killed or not self._in_hand or ended.status is None:
+            self._trouble(
+                f"the snapshot process was ended from outside ({ended.text}), "
+                "perhaps for want of memory"
+            )
+            return
+        reason = (
+            f"saving it took longer than {snapshot.UNIT_LIMIT_S} s"
+            if ended.timed_out
+            else f"saving it crashed the snapshot process ({ended.text})"
+        )
+        live = self._shell.user_ns
+        for name in self._in_hand:
+            if name in live:
+                skipped = Skipped(name, units.type_name(live[name]), reason)
+                self._known_bad[name] = (id(live[name]), skipped)
+
+    # --- settle -------------------------------------------------------------------------
+
+    def _settle(self, facts: Facts, started: float) -> None:
+        committed = self._committed
+        assert committed is not None
+        path = manifest.path_of(self._store.directory, facts.template)
+        self._store.refresh()
+        newest = manifest.read(path, self._store.key)
+        self._seq = newest.seq
+        self.parent = newest.id
+        settled = self.settled
+        settled.newest, settled.trouble = newest, None
+        settled.count += 1
+        settled.write_s = time.monotonic() - started
+        settled.new_bytes = committed["new_bytes"]
+        self._said.clear()
+        self._recorder.update(checkpoint=newest.id, checkpoint_time=newest.time)
+
+    def _trouble(self, text: str) -> None:
+        self.settled.trouble = text
+        self.changed()
+        self._announce(f"checkpointing is off: {text}. Your work goes on, unsaved.")
+
+    def _announce(self, text: str) -> None:
+        """Say it once, before the next cell; again only after a success in between."""
+        if text not in self._said:
+            self._said.add(text)
+            self.announcements.append(text)
+
+    def finish(self, deadline: float) -> bool:
+        """Wait for the snapshot process until `deadline` (monotonic); True if it has ended."""
+        while not self.watch(wait_s=0.02):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def save(self, reason: str, position: Position, limit_s: float) -> Manifest | None:
+        """Take a checkpoint and wait for its commit; None if it failed or took too long."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            if not self.finish(deadline):
+                return None
+            before = self.settled.count
+            if not self.take(reason, position):
+                return None
+            if self.finish(deadline) and self.settled.count > before:
+                return self.settled.newest
+            if self.settled.trouble is not None:
+                return None
+        return None
+
+
+# --- write: the snapshot process ------------------------------------------------------------
+
+
+def write(facts: Facts, shell: Any, store: Store, report: Callable[..., None]) -> None:
+    """Serialize the namespace, write what is new, and commit it by publishing the manifest."""
+    selected = namespace.select(shell.user_ns, shell.user_ns_hidden, facts.exclude)
+
+    def progress(names: str) -> None:
+        snapshot.limit_unit(snapshot.UNIT_LIMIT_S)
+        report(unit=names)
+
+    partition = units.partition(
+        selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call
+    )
+    frames = locals_unit.drafts(facts.position.frames, shell.user_ns, partition, progress)
+    report(unit="")
+    snapshot.limit_unit(snapshot.DEADLINE_S)
+    drafts = [*partition.units, *frames.units, _session_draft(shell)]
+    skipped = sorted(
+        [*selected.skipped, *partition.skipped, *frames.skipped], key=lambda entry: entry.name
+    )
+    done = replace(facts.template, skipped=tuple(skipped))
+    try:
+        new_bytes = _commit(done, drafts, partition, store)
+    except OSError as why:
+        if why.errno != errno.ENOSPC:
+            raise _unwritable(store, why) from why
+        new_bytes = _commit_on_full_disk(done, drafts, partition, store, why)
+    report(committed=done.id, new_bytes=new_bytes, private_bytes=memory.private_bytes())
+    _prune(store, facts, report)
+
+
+def _commit(
+    done: Manifest, drafts: list[units.Draft], partition: units.Partition, store: Store
+) -> int:
+    """Payloads, then the manifest; returns the bytes that were new."""
+    collected: list[Unit] = []
+    new_bytes = 0
+    with store.begin() as writer:
+        for draft in drafts:
+            assert draft.pickled is not None
+            memory_, buffers = units.storages(draft.pickled)
+            written = writer.put(draft.pickled.stream, memory_, buffers)
+            new_bytes += written.new_bytes
+            collected.append(_unit_of(draft, written.digest, written.size_bytes, partition))
+        writer.commit(replace(done, units=tuple(collected)))
+    return new_bytes
+
+
+def _commit_on_full_disk(
+    done: Manifest,
+    drafts: list[units.Draft],
+    partition: units.Partition,
+    store: Store,
+    full: OSError,
+) -> int:
+    """Our own oldest checkpoints make room; the newest one and the pinned ones stay."""
+    freed = prune.shrink(store, 1 << 62, done.line, time.time()).freed_bytes
+    if freed == 0:
+        raise _unwritable(store, full) from full
+    try:
+        return _commit(done, drafts, partition, store)
+    except OSError as why:
+        raise _unwritable(store, why) from why
+
+
+def _unwritable(store: Store, why: OSError) -> OSError:
+    return OSError(f"the store {store.directory} cannot be written: {why.strerror or why}")
+
+
+def _session_draft(shell: Any) -> units.Draft:
+    """History, prompt number and sources: a unit of their own."""
+    state = namespace.interactive_state(shell)
+    draft = units.Draft(_SESSION_UNIT, {_SESSION_UNIT: state})
+    draft.pickled = pickling.dump(draft.root, {}, units.NO_DEFINITIONS, units.NO_OBSERVER)
+    return draft
+
+
+def _unit_of(draft: units.Draft, digest: str, size: int, partition: units.Partition) -> Unit:
+    assert draft.pickled is not None
+    needed = {partition.definition_units[key] for key in draft.pickled.needs}
+    names = sorted(name for name in draft.root if not name.startswith("#"))
+    return Unit(
+        id=draft.id,
+        kind=draft.kind,
+        names=tuple(names),
+        codec=draft.pickled.codec,
+        payload=digest,
+        size_bytes=size,
+        types={name: units.type_name(draft.root[name]) for name in names},
+        hidden=tuple(sorted(name for name in draft.root if name.startswith("#"))),
+        needs=tuple(sorted(needed - {draft.id})),
+        reached_by_call=draft.reached_by_call,
+    )
+
+
+def _prune(store: Store, facts: Facts, report: Callable[..., None]) -> None:
+    """Let go of old checkpoints; the new one is committed, so a failure only costs disk."""
+    try:
+        line, now = facts.template.line, facts.template.time
+        _, drop = prune.choose(store.manifests(), facts.keep, line, now)
+        if drop:
+            prune.prune(store, drop)
+        quota = prune.enforce_quota(facts.root, store, facts.store_limit_bytes, line, now)
+        if quota.over is not None:
+            report(trouble=quota.over)
+    except Exception as why:
+        report(trouble=f"old checkpoints could not be removed: {type(why).__name__}: {why}")
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold the user's Ctrl-C back for the milliseconds of a fork."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,187 @@
+"""When a checkpoint is due: one thread that looks around a few times a second.
+
+It samples the running line for the flight recorder, sees to the snapshot process, and asks
+for a checkpoint inside a long cell: at a safe point if one comes within the grace period,
+otherwise where the main thread stands. Making the checkpoint is `checkpoint`'s.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from typing import Any, Final
+
+from . import memory, safe_point
+from .checkpoint import Checkpointer
+from .flight_recorder import FlightRecorder
+from .safe_point import IDLE, MainThreadCall
+
+_BUSY_TICK_S: Final = 0.2
+_CHILD_TICK_S: Final = 0.05
+_IDLE_TICK_S: Final = 1.0
+# A checkpoint inside a C call is worth less: wait this long for a clean moment first.
+GRACE_S: Final = 5.0
+# What changed is never left waiting longer than this for an earlier snapshot.
+_STALE_LIMIT_S: Final = 3.0
+
+
+class Clockwork(threading.Thread):
+    """The kernel's clock. `cell_began` and `cell_ended` tell it what the main thread does."""
+
+    def __init__(
+        self,
+        checkpointer: Checkpointer | None,
+        recorder: FlightRecorder,
+        main: dict[str, Any],
+        interval_s: float,
+        when_idle: Callable[[Callable[[], None]], None],
+    ) -> None:
+        super().__init__(name="checkpoint-kernel", daemon=True)
+        self._checkpointer = checkpointer
+        self._recorder = recorder
+        self._main = main
+        self._interval_s = interval_s
+        self._when_idle = when_idle
+        self._main_thread = threading.main_thread().ident
+        self._wake = threading.Event()
+        self._stopped = False
+        self.enabled = True  # False: sample only, take nothing
+        self._busy_since: float | None = None
+        self._last_taken = time.monotonic()
+        self._asked_at: float | None = None
+        self._idle_asked = False
+        self._resend_interrupt = False
+        self._in_main_thread = MainThreadCall(self._at_safe_point)
+
+    # --- told by the main thread --------------------------------------------------------
+
+    def cell_began(self) -> None:
+        """A cell starts running."""
+        self._busy_since = time.monotonic()
+        self._asked_at = None
+        self._wake.set()
+
+    def cell_ended(self) -> None:
+        """The cell has ended; the namespace is quiet."""
+        self._busy_since = None
+        self._asked_at = None
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread; checkpoints that are still wanted are the caller's."""
+        self._stopped = True
+        self._wake.set()
+
+    # --- the thread ---------------------------------------------------------------------
+
+    def run(self) -> None:
+        while not self._stopped:
+            self._wake.wait(self._tick_s())
+            self._wake.clear()
+            if self._stopped:
+                return
+            self._look()
+
+    def _tick_s(self) -> float:
+        if self._checkpointer is not None and self._checkpointer.running:
+            return _CHILD_TICK_S
+        return _IDLE_TICK_S if self._busy_since is None else _BUSY_TICK_S
+
+    def _look(self) -> None:
+        if self._resend_interrupt:
+            self._resend_interrupt = False
+            import _thread
+
+            _thread.interrupt_main()
+        self._sample()
+        checkpointer = self._checkpointer
+        if checkpointer is None or not checkpointer.watch() or not self.enabled:
+            return
+        if self._busy_since is None:
+            if checkpointer.stale_since is not None and not self._idle_asked:
+                self._idle_asked = True
+                self._when_idle(self._while_idle)
+        elif self._due(checkpointer):
+            self._ask()
+
+    def _sample(self) -> None:
+        """Keep the flight recorder's line and memory current."""
+        now = time.time()
+        fields: dict[str, Any] = {"rss_bytes": memory.rss_bytes(), "sampled": now}
+        if self._busy_since is not None:
+            frame = sys._current_frames().get(self._main_thread or 0)
+            line = cell_line(frame, self._main, self._recorder.flight.cell_file)
+            if line is not None:
+                fields["line"] = line
+        self._recorder.update(**fields)
+
+    def _due(self, checkpointer: Checkpointer) -> bool:
+        now = time.monotonic()
+        began = self._busy_since
+        if self._interval_s <= 0 or began is None:
+            return False
+        if now - max(began, self._last_taken) >= self._interval_s:
+            return True
+        # An earlier cell's end was skipped because a snapshot was under way.
+        waiting = checkpointer.stale_since
+        return waiting is not None and waiting < began and now - waiting > _STALE_LIMIT_S
+
+    def _ask(self) -> None:
+        now = time.monotonic()
+        if self._asked_at is None:
+            self._asked_at = now
+        if self._in_main_thread.pending and now - self._asked_at > GRACE_S:
+            # One long C call: no bytecode boundary comes. Fork from here and say so.
+            frame = sys._current_frames().get(self._main_thread or 0)
+            self._take(frame, in_c=True)
+        else:
+            self._in_main_thread.request()
+
+    # --- in the main thread -------------------------------------------------------------
+
+    def _at_safe_point(self, frame: types.FrameType | None) -> None:
+        """Between two bytecodes of the running cell. Must not raise into the user's code."""
+        try:
+            if self._asked_at is not None and self._busy_since is not None:
+                self._take(frame, in_c=False)
+        except KeyboardInterrupt:
+            # The user's Ctrl-C hit us instead of the cell: send it on, from the clock.
+            self._resend_interrupt = True
+            self._wake.set()
+
+    def _take(self, frame: types.FrameType | None, in_c: bool) -> None:
+        checkpointer, asked_at = self._checkpointer, self._asked_at
+        if checkpointer is None or asked_at is None:
+            return
+        position = safe_point.examine(frame, self._main, self._recorder.flight.cell_file, in_c)
+        patient = time.monotonic() - asked_at <= GRACE_S
+        if not position.clean and patient:
+            return  # the clock asks again
+        if checkpointer.take("mid-cell", position):
+            # The cell goes on changing things behind this checkpoint.
+            checkpointer.changed()
+        self._asked_at = None
+        self._last_taken = time.monotonic()
+
+    def _while_idle(self) -> None:
+        """On the kernel's event loop, between two messages."""
+        self._idle_asked = False
+        checkpointer = self._checkpointer
+        idle = self._busy_since is None and not self._stopped
+        if idle and checkpointer is not None and checkpointer.stale_since is not None:
+            checkpointer.take("cell", IDLE)
+
+
+def cell_line(
+    frame: types.FrameType | None, main: dict[str, Any], cell_file: str | None
+) -> int | None:
+    """The line of the running cell, from 1, or None when its frame is not on the stack."""
+    line = None
+    while frame is not None:
+        if frame.f_globals is main and frame.f_code.co_filename == cell_file:
+            line = frame.f_lineno
+        frame = frame.f_back
+    return line

@@ -1,0 +1,285 @@
+"""The ipykernel subclass: wires checkpoint, restore and notice into a running kernel.
+
+Nothing in here may make a cell fail or print into one: hooks hand failures to the status.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ipykernel.ipkernel import IPythonKernel
+
+from . import manifest, notice, restore, safe_point
+from .checkpoint import Checkpointer
+from .clockwork import Clockwork
+from .flight_recorder import FlightRecorder
+from .magics import CheckpointMagics
+from .manifest import Manifest, ManifestError
+from .safe_point import IDLE
+from .session import RestoreReport, Session
+from .store import Store, StoreError
+
+# Jupyter sends SIGTERM 2.5 s after a shutdown request that was not obeyed.
+_SHUTDOWN_LIMIT_S = 2.0
+# SIGTERM from outside is usually followed by SIGKILL after 10 s or more.
+_SIGTERM_LIMIT_S = 5.0
+
+
+class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
+    """An IPython kernel whose namespace outlives it."""
+
+    implementation = "checkpoint-kernel"
+
+    # Set by `app` before the kernel is made.
+    session_record: Session
+    session_directory: Path
+    recorder: FlightRecorder
+
+    checkpointer: Checkpointer | None = None
+    off_because: str | None = None
+    _switched_off: bool = False
+    _store: Store | None = None
+    _restored: Manifest | None = None
+    _report: RestoreReport | None = None
+
+    # --- start --------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Restore, then serve. Messages are answered only after this."""
+        self._pid = os.getpid()
+        self._open_store()
+        self._restore()
+        self.shell.register_magics(CheckpointMagics(self.shell, self))
+        self._hook()
+        super().start()
+        self.recorder.update(state="idle")
+
+    def _open_store(self) -> None:
+        record = self.session_record
+        if not record.notebook_directory:
+            self.off_because = "; ".join(record.warnings) or "there is no store"
+            return
+        try:
+            key = manifest.load_key(Path(record.key_file))
+            self._store = Store.open(Path(record.notebook_directory), key)
+            self.checkpointer = Checkpointer(self.shell, record, self._store, self.recorder)
+        except (StoreError, ManifestError, OSError) as why:
+            self.off_because = str(why)
+
+    def _restore(self) -> None:
+        record = self.session_record
+        if record.plan.checkpoint is None or self._store is None:
+            return
+        try:
+            self._restored = self._store.manifest(record.plan.checkpoint)
+        except (StoreError, ManifestError, OSError):
+            self._restored = None  # at_start reports the same failure
+        if record.plan.kind == "restore":
+            self._report = restore.at_start(
+                self.shell, record, self._store, self.session_directory, self.recorder
+            )
+
+    def _hook(self) -> None:
+        shell = self.shell
+        settings = self.session_record.settings
+        self.clockwork = Clockwork(
+            self.checkpointer, self.recorder, shell.user_ns, settings.checkpoint_interval,
+            lambda function: self.io_loop.add_callback(function),
+        )  # fmt: skip
+        shell.events.register("pre_run_cell", self._guarded(self._cell_begins))
+        shell.events.register("post_run_cell", self._guarded(self._cell_ended))
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        os._exit = self._noting_exit(os._exit)
+        atexit.register(self._at_exit)
+        self.clockwork.start()
+
+    def _guarded(self, hook: Callable[[Any], None]) -> Callable[[Any], None]:
+        """IPython prints what a hook raises into the cell: keep it for the status instead."""
+
+        def guarded(argument: Any) -> None:
+            try:
+                hook(argument)
+            except (Exception, KeyboardInterrupt) as why:
+                if self.checkpointer is not None:
+                    self.checkpointer.settled.trouble = f"{type(why).__name__}: {why}"
+
+        return guarded
+
+    # --- cells --------------------------------------------------------------------------
+
+    def _cell_begins(self, info: Any) -> None:
+        if not self._in_main_thread():
+            self._changed()
+            return
+        shell = self.shell
+        source = info.raw_cell or ""
+        counted = int(bool(info.store_history))
+        self.recorder.update(
+            state="busy",
+            execution_count=shell.execution_count,
+            cell_source=source,
+            cell_file=shell.compile.get_code_name(source, source, shell.execution_count),
+            cell_started=time.time(),
+            line=None,
+            cells_started=self.recorder.flight.cells_started + counted,
+        )
+        self._changed()
+        self.clockwork.cell_began()
+        if info.store_history:
+            self._say()
+
+    def _cell_ended(self, _result: Any) -> None:
+        if not self._in_main_thread():
+            self._changed()
+            return
+        self.clockwork.cell_ended()
+        self.recorder.update(state="idle")
+        checkpointer = self.checkpointer
+        if (
+            checkpointer is not None
+            and not self._switched_off
+            and self.session_record.settings.checkpoint_after_cell
+            and checkpointer.stale_since is not None
+        ):
+            checkpointer.watch()
+            checkpointer.take("cell", IDLE)
+
+    def _changed(self) -> None:
+        if self.checkpointer is not None and not self._switched_off:
+            self.checkpointer.changed()
+
+    def _in_main_thread(self) -> bool:
+        return threading.current_thread() is threading.main_thread()
+
+    def _say(self) -> None:
+        """The one-shot notice above a cell's output: the channel that every frontend shows."""
+        lines: list[str] = []
+        if self.recorder.flight.cells_started == 1:
+            record = self.session_record
+            death = notice.read_death(Path(record.notebook_directory or "/"), record.plan.death)
+            lines = notice.at_start(record, self._report, self._restored, death)
+            if self.off_because is not None and self.off_because not in "; ".join(lines):
+                lines.append(
+                    f"Checkpointing is off: {self.off_because}. Your work goes on, unsaved."
+                )
+        if self.checkpointer is not None:
+            lines += self.checkpointer.announcements
+            self.checkpointer.announcements = []
+        if lines:
+            print(notice.boxed(lines), flush=True)
+
+    # --- asked by the magic -----------------------------------------------------------------
+
+    def status(self) -> str:
+        """The text of `%checkpoint`."""
+        checkpointer = self.checkpointer
+        if checkpointer is None:
+            return f"Checkpointing is off: {self.off_because}"
+        off = "you switched it off (%checkpoint on)" if self._switched_off else None
+        return notice.status(
+            checkpointer.settled,
+            checkpointer.running,
+            checkpointer.stale_since is not None,
+            off,
+            self.session_record,
+        )
+
+    def the_store(self) -> Store:
+        """The open store; StoreError with the reason where there is none."""
+        if self._store is None:
+            raise StoreError(f"checkpointing is off: {self.off_because}")
+        self._store.refresh()
+        return self._store
+
+    def default_checkpoint(self, everything: list[Manifest]) -> Manifest | None:
+        """What `%checkpoint restore` means without an ID.
+
+        After a clean start: the newest of the line before it, until one has been restored.
+        """
+        plan = self.session_record.plan
+        by_id = {m.id: m for m in everything}
+        if plan.kind == "clean" and not self._by_hand and plan.checkpoint in by_id:
+            return by_id[plan.checkpoint]
+        own = [m for m in everything if m.line == self.session_record.line] or everything
+        return own[-1] if own else None
+
+    _by_hand: bool = False
+
+    def restored_by_hand(self, _chosen: Manifest) -> None:
+        """From now on `%checkpoint restore` means this session's own newest checkpoint."""
+        self._by_hand = True
+        self._changed()
+
+    def switch(self, on: bool) -> None:
+        """`%checkpoint on` and `off`."""
+        self._switched_off = not on
+        self.clockwork.enabled = on
+        if on:
+            self._changed()
+
+    # --- ends -------------------------------------------------------------------------------
+
+    def do_shutdown(self, restart: bool) -> dict[str, Any]:
+        """A shutdown_request, in the control thread, perhaps while a cell runs."""
+        self.recorder.update(shutdown="restart" if restart else "shutdown")
+        result: dict[str, Any] = super().do_shutdown(restart)
+        return result
+
+    def leave(self) -> None:
+        """In the main thread, after the event loop has ended."""
+        if self.recorder.flight.exiting is None and self.recorder.flight.shutdown is None:
+            self.recorder.update(exiting="exit()")
+        self.clockwork.stop()
+        if self.recorder.flight.shutdown != "restart":
+            self.save_last("shutdown", _SHUTDOWN_LIMIT_S, IDLE)
+
+    def save_last(self, reason: str, limit_s: float, position: safe_point.Position) -> None:
+        """The last state, as far as it gets within `limit_s`."""
+        checkpointer = self.checkpointer
+        if checkpointer is None or self._switched_off:
+            return
+        deadline = time.monotonic() + limit_s
+        if checkpointer.finish(deadline) and checkpointer.stale_since is not None:
+            checkpointer.save(reason, position, deadline - time.monotonic())
+
+    def _on_sigterm(self, _number: int, frame: Any) -> None:
+        """Culler, batch system, server: save, then die of the signal as anybody would."""
+        self.recorder.update(exiting="SIGTERM")
+        if self.recorder.flight.shutdown != "restart":
+            flight = self.recorder.flight
+            position = safe_point.examine(frame, self.shell.user_ns, flight.cell_file)
+            with contextlib.suppress(Exception):
+                self.save_last("SIGTERM", _SIGTERM_LIMIT_S, position)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def parent_gone(self) -> None:
+        """The supervisor has died (any thread): save what can be had, then leave."""
+        self.recorder.update(exiting="parent gone")
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        position = safe_point.examine(frame, self.shell.user_ns, self.recorder.flight.cell_file)
+        with contextlib.suppress(Exception):
+            self.save_last("parent-gone", _SIGTERM_LIMIT_S, position)
+
+    def _noting_exit(self, leave: Callable[[int], Any]) -> Any:
+        """os._exit, with a word to the flight recorder first."""
+
+        def _exit(status: int) -> Any:
+            if os.getpid() == self._pid and self.recorder.flight.exiting is None:
+                self.recorder.update(exiting=f"os._exit({status})")
+            return leave(status)
+
+        return _exit
+
+    def _at_exit(self) -> None:
+        if os.getpid() == self._pid and self.recorder.flight.exiting is None:
+            self.recorder.update(exiting="atexit")

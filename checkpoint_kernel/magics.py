@@ -1,0 +1,144 @@
+"""`%checkpoint`: what the user can ask of the kernel, as text answers.
+
+%checkpoint                      what is saved, what is not and why, and what it costs
+%checkpoint save                 take one now and wait for it
+%checkpoint list                 the checkpoints of this notebook
+%checkpoint restore [ID] [NAME ...]
+%checkpoint locals [ID]          locals of functions that were running when it was taken
+%checkpoint why                  the last death
+%checkpoint off | on
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_magic, magics_class
+
+from . import notice, restore
+from .contract import DEATHS
+from .manifest import Manifest
+from .safe_point import IDLE
+from .store import StoreError
+
+if TYPE_CHECKING:
+    from .kernel import CheckpointKernel
+
+SAVE_LIMIT_S = 600.0
+
+
+@magics_class
+class CheckpointMagics(Magics):  # type: ignore[misc]
+    """The magic, bound to the kernel that runs it."""
+
+    def __init__(self, shell: Any, kernel: CheckpointKernel) -> None:
+        super().__init__(shell)
+        self._kernel = kernel
+
+    @line_magic  # type: ignore[untyped-decorator]
+    def checkpoint(self, line: str) -> Any:
+        """What is saved of this notebook; `%checkpoint help` lists the commands."""
+        verb, *arguments = shlex.split(line) or ["status"]
+        command = getattr(self, f"_{verb}", None) if verb in _VERBS else None
+        if command is None:
+            raise UsageError(f"%checkpoint {verb}: unknown. {__doc__}")
+        return command(arguments)
+
+    def _help(self, _arguments: list[str]) -> None:
+        print(__doc__)
+
+    def _status(self, _arguments: list[str]) -> None:
+        kernel = self._kernel
+        print(kernel.status())
+
+    def _save(self, _arguments: list[str]) -> None:
+        checkpointer = self._checkpointer()
+        saved = checkpointer.save("save", IDLE, SAVE_LIMIT_S)
+        if saved is None:
+            raise UsageError(f"not saved: {checkpointer.settled.trouble or 'it took too long'}")
+        written = notice.size(checkpointer.settled.new_bytes or 0)
+        print(
+            f"saved: checkpoint {saved.id}, {len(saved.names)} variables, "
+            f"{notice.size(saved.size_bytes)} ({written} new on disk)"
+        )
+        for skipped in saved.skipped:
+            print(f"not saved: {skipped.name} ({skipped.type}): {skipped.reason}")
+
+    def _list(self, _arguments: list[str]) -> None:
+        store = self._kernel.the_store()
+        print(notice.checkpoints(store.manifests(), self._kernel.session_record.line))
+        for path, reason in store.damaged:
+            print(f"damaged: {path.name}: {reason}")
+
+    def _restore(self, arguments: list[str]) -> None:
+        store = self._kernel.the_store()
+        everything = store.manifests()
+        chosen, names = self._choose(everything, arguments)
+        try:
+            report = restore.on_request(self.shell, store, chosen, names)
+        except StoreError as why:
+            raise UsageError(str(why)) from why
+        self._kernel.restored_by_hand(chosen)
+        print(notice.after_request(report, chosen))
+
+    def _choose(
+        self, everything: list[Manifest], arguments: list[str]
+    ) -> tuple[Manifest, list[str]]:
+        """ID is optional: a first word that begins a checkpoint's id is one."""
+        if arguments:
+            matches = [m for m in everything if m.id.startswith(arguments[0])]
+            if len(matches) == 1:
+                return matches[0], arguments[1:]
+            if len(matches) > 1 and arguments[0][:2].isdigit():
+                raise UsageError(
+                    f"{len(matches)} checkpoints begin with {arguments[0]}: "
+                    + ", ".join(m.id for m in matches)
+                )
+            if not arguments[0].isidentifier():
+                raise UsageError(f"no checkpoint {arguments[0]}: see %checkpoint list")
+        chosen = self._kernel.default_checkpoint(everything)
+        if chosen is None:
+            raise UsageError("there is no checkpoint to restore: see %checkpoint list")
+        return chosen, arguments
+
+    def _locals(self, arguments: list[str]) -> dict[str, Any] | None:
+        store = self._kernel.the_store()
+        chosen, _ = self._choose(store.manifests(), arguments)
+        try:
+            frames = restore.load_locals(self.shell.user_ns, store, chosen)
+        except (StoreError, restore.CannotLoad) as why:
+            raise UsageError(str(why)) from why
+        if not frames:
+            print(f"No function was running when checkpoint {chosen.id} was taken.")
+            return None
+        print(f"Locals saved in checkpoint {chosen.id}; `frames = %checkpoint locals` keeps them.")
+        return frames
+
+    def _why(self, _arguments: list[str]) -> None:
+        directory = Path(self._kernel.session_record.notebook_directory) / DEATHS
+        records = sorted(directory.glob("*.json")) if directory.is_dir() else []
+        if not records:
+            print("No death of this notebook's kernel is on record.")
+            return
+        print(notice.why(json.loads(records[-1].read_bytes())))
+
+    def _off(self, _arguments: list[str]) -> None:
+        self._kernel.switch(False)
+        print("Checkpointing is off until %checkpoint on, or until the kernel restarts.")
+
+    def _on(self, _arguments: list[str]) -> None:
+        self._kernel.switch(True)
+        print("Checkpointing is on.")
+
+    def _checkpointer(self) -> Any:
+        checkpointer = self._kernel.checkpointer
+        if checkpointer is None:
+            raise UsageError(f"checkpointing is off: {self._kernel.off_because}")
+        return checkpointer
+
+
+_VERBS = frozenset({"status", "help", "save", "list", "restore", "locals", "why", "off", "on"})

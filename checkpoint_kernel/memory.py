@@ -1,0 +1,59 @@
+"""What memory there is for a snapshot process: a checkpoint must never cause the OOM kill.
+
+Covers reading this process's numbers and its cap's; enforcing a cap is the provisioner's.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .session import Cap
+
+_MARGIN_BYTES = 32 << 20
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process (proc_pid_statm(5); 9 microseconds)."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def private_bytes() -> int:
+    """Memory that this process shares with nobody: what a snapshot process costs."""
+    total = 0
+    with open("/proc/self/smaps_rollup", "rb") as file:
+        for line in file:
+            if line.startswith(b"Private_Dirty:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def headroom_bytes(cap: Cap) -> int | None:
+    """Bytes below the cap, page cache that can be reclaimed not counted as used."""
+    if cap.cgroup is None or not cap.enforced:
+        return None
+    directory = Path(cap.cgroup)
+    for usage_name in ("memory.current", "memory.usage_in_bytes"):
+        try:
+            used = int((directory / usage_name).read_text())
+            stat = dict(
+                line.split() for line in (directory / "memory.stat").read_text().splitlines()
+            )
+        except FileNotFoundError:
+            continue
+        cache = sum(int(stat.get(name, 0)) for name in ("inactive_file", "active_file"))
+        return cap.cap_bytes - used + cache
+    return None
+
+
+def refusal(cap: Cap | None, last_private_bytes: int) -> str | None:
+    """Why a snapshot process must not be started now, or None."""
+    room = None if cap is None else headroom_bytes(cap)
+    need = _MARGIN_BYTES + int(1.2 * last_private_bytes)
+    if cap is None or room is None or room >= need:
+        return None
+    return (
+        f"{room >> 20} MB are left below the memory limit of {cap.configured}, "
+        f"and a snapshot may need {need >> 20} MB"
+    )

@@ -1,0 +1,267 @@
+"""A restore, top to bottom.
+
+    manifest     which checkpoint; its signature is verified
+    session      history, prompt number, sources of cells
+    units        one by one, each noted before it is loaded: if loading kills the kernel,
+                 the next start knows which one to leave out
+    bind         names to values, in the live `__main__` namespace
+    report       what is back; what is not, and why
+
+Deciding whether and what to restore is the supervisor's (`Session.plan`); telling the user
+is `notice`'s. One unit that cannot be loaded costs itself and what needs it.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import namespace, pickling, session
+from .flight_recorder import FlightRecorder
+from .manifest import Manifest, ManifestError, Unit
+from .session import NotRestored, RestoreReport
+from .store import Store, StoreError
+
+
+class CannotLoad(Exception):
+    """A unit that another one needs cannot be loaded."""
+
+
+@dataclass
+class Outcome:
+    """What a restore did."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # name -> reason
+    older: dict[str, str] = field(default_factory=dict)  # name -> id of the version taken
+
+
+def at_start(
+    shell: Any,
+    record: session.Session,
+    store: Store,
+    directory: Path,
+    recorder: FlightRecorder,
+) -> RestoreReport:
+    """Restore as the plan says, before the first cell. Never raises: see the report's state."""
+    plan = record.plan
+    assert plan.checkpoint is not None
+    started = time.time()
+    report = RestoreReport(plan.checkpoint, "loading", started)
+    recorder.update(state="restoring")
+    try:
+        session.save(directory, report)
+        checkpoint = store.manifest(plan.checkpoint)
+        bring_back_session(shell, store, checkpoint)
+        outcome = load(
+            shell.user_ns, store, checkpoint, leave_out=plan.leave_out,
+            about_to_load=lambda unit: recorder.update(restoring_unit=unit.id),
+        )  # fmt: skip
+        bind(shell, outcome.values)
+        report = _report(checkpoint, outcome, started)
+    except (StoreError, ManifestError, OSError) as why:
+        report = RestoreReport(plan.checkpoint, "failed", started, error=str(why))
+    recorder.update(restoring_unit=None, restore_done=True)
+    session.save(directory, report)
+    return report
+
+
+def on_request(
+    shell: Any, store: Store, checkpoint: Manifest, names: Iterable[str] = ()
+) -> RestoreReport:
+    """Restore into a running kernel: all variables, or only `names`.
+
+    Notebook classes and functions that the namespace still has are used as they are, so
+    that `isinstance` holds between old and restored objects. Raises StoreError.
+    """
+    started = time.time()
+    wanted = set(names)
+    outcome = load(shell.user_ns, store, checkpoint, only=wanted or None, prefer_live=bool(wanted))
+    bind(shell, {n: v for n, v in outcome.values.items() if not wanted or n in wanted})
+    return _report(checkpoint, outcome, started, wanted)
+
+
+def load(
+    main: dict[str, Any],
+    store: Store,
+    checkpoint: Manifest,
+    *,
+    leave_out: Iterable[str] = (),
+    only: set[str] | None = None,
+    prefer_live: bool = False,
+    about_to_load: Callable[[Unit], None] = lambda unit: None,
+) -> Outcome:
+    """Load a checkpoint's variables, without binding them."""
+    loader = _Loader(main, store, checkpoint, set(leave_out), prefer_live, about_to_load)
+    outcome = Outcome(older=loader.older)
+    with _no_collection():
+        for unit in checkpoint.units:
+            if unit.kind in ("locals", "session"):
+                continue
+            if only is not None and not only.intersection(unit.names):
+                continue
+            try:
+                values = loader.unit(unit.id)
+            except CannotLoad as why:
+                outcome.failed.update(dict.fromkeys(unit.names, str(why)))
+            else:
+                outcome.values.update({name: values[name] for name in unit.names})
+    return outcome
+
+
+def load_locals(main: dict[str, Any], store: Store, checkpoint: Manifest) -> dict[str, Any]:
+    """The locals of the functions that were running: `{"0:train": {"epoch": 80, ...}}`."""
+    loader = _Loader(main, store, checkpoint, set(), True, lambda unit: None)
+    frames: dict[str, Any] = {}
+    for unit in checkpoint.units:
+        if unit.kind == "locals":
+            frames.update(loader.unit(unit.id))
+    return frames
+
+
+class _Loader:
+    """Loads units on demand: a data unit pulls in the classes that it needs."""
+
+    def __init__(
+        self,
+        main: dict[str, Any],
+        store: Store,
+        checkpoint: Manifest,
+        leave_out: set[str],
+        prefer_live: bool,
+        about_to_load: Callable[[Unit], None],
+    ) -> None:
+        self._main = main
+        self._store = store
+        self._checkpoint = checkpoint
+        self._leave_out = leave_out
+        self._prefer_live = prefer_live
+        self._about_to_load = about_to_load
+        self._units = {unit.id: unit for unit in checkpoint.units}
+        self._home = {
+            key: unit.id
+            for unit in checkpoint.units
+            if unit.kind not in ("locals", "session")
+            for key in (*unit.names, *unit.hidden)
+        }
+        self._loaded: dict[str, dict[str, Any]] = {}
+        self._failed: dict[str, str] = {}
+        self._under_way: list[str] = []
+        self.older: dict[str, str] = {}
+
+    def definition(self, key: str) -> Any:
+        """Resolver: a class or function that lives in another unit."""
+        if self._prefer_live and isinstance(self._main.get(key), type):
+            return self._main[key]
+        home = self._home.get(key)
+        if home is None:
+            raise CannotLoad(f"it needs {key}, which is not in the checkpoint")
+        return self.unit(home)[key]
+
+    def unit(self, id: str) -> dict[str, Any]:
+        """Everything that a unit holds, loading it if need be; CannotLoad with the reason."""
+        if id in self._loaded:
+            return self._loaded[id]
+        if id in self._failed:
+            raise CannotLoad(self._failed[id])
+        if id in self._under_way:
+            raise CannotLoad("it needs itself to be loaded first")
+        self._under_way.append(id)
+        try:
+            self._loaded[id] = self._load(self._units[id])
+        except CannotLoad as why:
+            self._failed[id] = str(why)
+            raise
+        finally:
+            self._under_way.pop()
+        return self._loaded[id]
+
+    def _load(self, unit: Unit) -> dict[str, Any]:
+        if unit.id in self._leave_out:
+            raise CannotLoad("loading it killed the kernel, so it was left out")
+        if unit.reached_by_call:
+            unit = self._last_clean(unit)
+        self._about_to_load(unit)
+        try:
+            payload = self._store.read_payload(unit.payload)
+            return pickling.load(unit.codec, payload.stream, payload.buffers, self._main, self)
+        except CannotLoad as why:
+            raise CannotLoad(f"it needs something else: {why}") from why
+        except ModuleNotFoundError as why:
+            raise CannotLoad(f"the package {why.name} is not installed") from why
+        except (StoreError, OSError) as why:
+            raise CannotLoad(str(why)) from why
+        except BaseException as why:  # a __setstate__ may raise anything, SystemExit too
+            raise CannotLoad(f"loading it failed: {type(why).__name__}: {why}") from why
+
+    def _last_clean(self, unit: Unit) -> Unit:
+        """The newest version of a unit that no C call was changing when it was saved."""
+        for earlier in reversed(self._store.manifests()):
+            if earlier.seq >= self._checkpoint.seq or earlier.line != self._checkpoint.line:
+                continue
+            for candidate in earlier.units:
+                if candidate.id == unit.id and not candidate.reached_by_call:
+                    self.older.update(dict.fromkeys(unit.names, earlier.id))
+                    return candidate
+        return unit
+
+
+def bring_back_session(shell: Any, store: Store, checkpoint: Manifest) -> None:
+    """History, prompt number and sources of a checkpoint; nothing if it has none."""
+    for unit in checkpoint.units:
+        if unit.kind == "session":
+            loader = _Loader({}, store, checkpoint, set(), False, lambda unit: None)
+            namespace.restore_interactive_state(shell, loader.unit(unit.id)["session"])
+
+
+def bind(shell: Any, values: dict[str, Any]) -> None:
+    """Give the restored variables their names in the live namespace."""
+    for name, value in values.items():
+        namespace.bind(shell.user_ns, name, value)
+    namespace.restore_last_outputs(shell)
+
+
+def _report(
+    checkpoint: Manifest, outcome: Outcome, started: float, wanted: set[str] | None = None
+) -> RestoreReport:
+    types = {name: t for unit in checkpoint.units for name, t in unit.types.items()}
+    missing = [
+        NotRestored(s.name, s.type, s.reason, s.remedy)
+        for s in checkpoint.skipped
+        if not wanted or s.name in wanted
+    ]
+    missing += [
+        NotRestored(name, types.get(name, "?"), reason) for name, reason in outcome.failed.items()
+    ]
+    missing += [
+        NotRestored(name, "?", f"checkpoint {checkpoint.id} does not hold it")
+        for name in sorted(wanted or ())
+        if name not in outcome.values and name not in {m.name for m in missing}
+    ]
+    back = {n for n in outcome.values if not wanted or n in wanted}
+    return RestoreReport(
+        checkpoint=checkpoint.id,
+        state="done",
+        started=started,
+        seconds=time.time() - started,
+        restored=tuple(sorted(back)),
+        not_restored=tuple(missing),
+        older=tuple(f"{name} (as of {id})" for name, id in sorted(outcome.older.items())),
+    )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Millions of new objects make the collector the most costly part of loading."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

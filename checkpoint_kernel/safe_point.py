@@ -1,0 +1,176 @@
+"""Where the main thread stands: is this a moment at which the namespace can be saved?
+
+Between two bytecodes is not enough: inside `rows.sort(key=f)` the list is empty while `f`
+runs. A moment is clean when no C call lies between the cell's frame and the innermost one.
+CPython keeps that fact in its interpreter frames, which Python code cannot see; their
+layout is read here by offset, after a self-test that must recognise one case of each kind.
+Where the self-test fails, only the cell's own frame counts as clean.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dis
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+_POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
+_FRAME_FIELD: Final = object.__basicsize__ + _POINTER  # PyFrameObject.f_frame, after f_back
+
+
+def _byte(address: int) -> int:
+    return ctypes.c_ubyte.from_address(address).value
+
+
+def _pointer(address: int) -> int:
+    return ctypes.c_void_p.from_address(address).value or 0
+
+
+def _entered_from_c_3_11(frame: types.FrameType) -> bool:
+    # Include/internal/pycore_frame.h of 3.11: eight pointers, int stacktop, bool is_entry.
+    interpreter_frame = _pointer(id(frame) + _FRAME_FIELD)
+    return _byte(interpreter_frame + 8 * _POINTER + 4) != 0
+
+
+def _entered_from_c_3_12(frame: types.FrameType) -> bool:
+    # From 3.12 on a frame that C code entered has a previous frame owned by the C stack
+    # (3.14: by the interpreter). `owner` follows the instruction pointer, an int (3.14: a
+    # pointer) for the stack, and the 16-bit return offset.
+    stack_bytes = _POINTER if sys.version_info >= (3, 14) else 4
+    interpreter_frame = _pointer(id(frame) + _FRAME_FIELD)
+    previous = _pointer(interpreter_frame + _POINTER)
+    return previous != 0 and _byte(previous + 8 * _POINTER + stack_bytes + 2) == 3
+
+
+_entered_from_c = _entered_from_c_3_11 if sys.version_info < (3, 12) else _entered_from_c_3_12
+
+
+def _self_test() -> bool:
+    """One call from Python and one through C, told apart?"""
+
+    def probe(_: object = None) -> bool:
+        return _entered_from_c(sys._getframe())
+
+    def through_python() -> bool:
+        return probe()
+
+    seen: list[bool] = []
+
+    def key(_: object) -> int:
+        seen.append(probe_here())
+        return 0
+
+    def probe_here() -> bool:
+        frame = sys._getframe(1)
+        return _entered_from_c(frame)
+
+    try:
+        direct = through_python()
+        [0].sort(key=key)
+    except Exception:
+        return False
+    return direct is False and seen == [True]
+
+
+if sys.implementation.name == "cpython" and (3, 11) <= sys.version_info[:2] <= (3, 14):
+    READS_FRAMES: bool = _self_test()
+else:
+    READS_FRAMES = False
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where the main thread stands in a cell."""
+
+    clean: bool  # no C call is under way that could be changing something
+    line: int | None  # in the cell, from 1
+    frames: tuple[types.FrameType, ...]  # the user's functions, outermost first, cell excluded
+    in_call: tuple[Any, ...]  # objects that a C call under way was given
+
+
+IDLE: Final = Position(True, None, (), ())
+
+
+def examine(
+    innermost: types.FrameType | None,
+    main: dict[str, Any],
+    cell_file: str | None,
+    in_c: bool = False,
+) -> Position:
+    """Judge the stack that ends in `innermost`.
+
+    `in_c` says that the main thread is inside a C call made by the innermost frame (the
+    caller looks from another thread).
+    """
+    stack: list[types.FrameType] = []
+    frame = innermost
+    cell: types.FrameType | None = None
+    while frame is not None:
+        stack.append(frame)
+        if frame.f_globals is main and frame.f_code.co_filename == cell_file:
+            cell = frame  # the outermost one wins: the cell itself, not its functions
+        frame = frame.f_back
+    if cell is None:
+        return Position(not in_c, None, (), ())
+    inner = stack[: stack.index(cell)]  # innermost first, without the cell
+    callers = [caller for callee, caller in zip(inner, [*inner[1:], cell], strict=True)
+               if not READS_FRAMES or _entered_from_c(callee)]  # fmt: skip
+    if in_c and innermost is not None:
+        callers.insert(0, innermost)
+    frames = tuple(f for f in reversed(inner) if f.f_globals is main)
+    in_call = tuple(obj for caller in callers for obj in _named_on_line(caller))
+    return Position(not callers, cell.f_lineno, frames, in_call)
+
+
+def _named_on_line(frame: types.FrameType) -> list[Any]:
+    """The objects that the line being executed names: what its call can reach directly."""
+    here = frame.f_lineno
+    names: set[str] = set()
+    line: int | None = None
+    for instruction in dis.get_instructions(frame.f_code):
+        positions = instruction.positions
+        line = positions.lineno if positions else line
+        if line == here and isinstance(instruction.argval, str):
+            names.add(instruction.argval)
+        elif line == here and isinstance(instruction.argval, tuple):
+            names.update(name for name in instruction.argval if isinstance(name, str))
+    scopes = (frame.f_locals, frame.f_globals)
+    return [scope[name] for name in names for scope in scopes if name in scope]
+
+
+# --- reaching the main thread -----------------------------------------------------------
+
+_Callback = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+
+
+class MainThreadCall:
+    """A function that another thread can have run in the main thread, between two bytecodes.
+
+    It never raises into the user's code. Source: Py_AddPendingCall in the C API manual.
+    """
+
+    def __init__(self, function: Callable[[types.FrameType | None], None]) -> None:
+        self._function = function
+        self._pending = False
+        self._callback = _Callback(self._run)  # kept: C holds only its address
+
+    def request(self) -> bool:
+        """Ask for one run; False if the interpreter's queue is full. Asking twice is once."""
+        if self._pending:
+            return True
+        self._pending = True
+        self._pending = ctypes.pythonapi.Py_AddPendingCall(self._callback, None) == 0
+        return self._pending
+
+    @property
+    def pending(self) -> bool:
+        """Asked for and not yet run: the main thread is inside one long C call."""
+        return self._pending
+
+    def _run(self, _argument: object) -> int:
+        self._pending = False
+        self._function(sys._getframe().f_back)
+        return 0

@@ -1,0 +1,405 @@
+"""From a namespace to units: variables that reach a common mutable object are one unit.
+
+Each variable is pickled on its own while every object it reaches is noted. Where two meet
+in an object, or in overlapping memory, they are pickled again as one. Notebook classes and
+functions are units that others refer to by key. One variable that fails costs itself.
+Runs in the snapshot process; what is done with the payloads is `checkpoint`'s.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import pickling
+from .manifest import Skipped
+from .pickling import Pickled
+from .refusals import Unsavable
+from .store import BufferRef
+
+
+@dataclass
+class Draft:
+    """A unit in the making."""
+
+    kind: str  # data, function, class, module
+    root: dict[str, Any]  # variables and hidden definitions that it holds
+    pickled: Pickled | None = None
+    reached_by_call: bool = False  # a C call under way was given one of its objects
+
+    @property
+    def id(self) -> str:
+        """Stable while the unit holds the same names: `data:df+view`."""
+        return f"{self.kind}:{'+'.join(sorted(self.root))}"
+
+
+@dataclass
+class _Known:
+    """Definitions that are in a unit already; for pickling beside a partition."""
+
+    key_by_id: dict[int, str]
+
+    def key_of(self, definition: Any) -> str | None:
+        return self.key_by_id.get(id(definition))
+
+
+class _Blind:
+    def saw(self, oid: int) -> None:
+        """Sharing does not matter here."""
+
+
+NO_DEFINITIONS = _Known({})
+NO_OBSERVER = _Blind()
+
+
+@dataclass
+class Partition:
+    """The units of a namespace, and the variables that are in none."""
+
+    units: list[Draft]
+    skipped: list[Skipped]
+    definition_units: dict[str, str] = field(default_factory=dict)  # key -> unit id
+    definitions: _Known = field(default_factory=lambda: _Known({}))
+
+
+def type_name(value: Any) -> str:
+    """A type as people write it: `pandas.DataFrame`, `int`."""
+    cls = type(value)
+    module = cls.__module__
+    if module in ("builtins", "__main__"):
+        return cls.__qualname__
+    return f"{module.split('.')[0]}.{cls.__qualname__}"
+
+
+def partition(
+    roots: dict[str, Any],
+    main: dict[str, Any],
+    known_bad: dict[str, Skipped],
+    progress: Callable[[str], None],
+    in_call: tuple[Any, ...] = (),
+) -> Partition:
+    """Pickle `roots` as units; those that reach an object of `in_call` are marked.
+
+    `known_bad` names variables that killed or hung an earlier snapshot process; they are
+    not touched. `progress` is told which variables are about to be pickled, so that a death
+    in here can be blamed. Never raises for a bad variable.
+    """
+    return _Partitioner(main, progress, in_call).run(roots, known_bad)
+
+
+class _Partitioner:
+    def __init__(
+        self, main: dict[str, Any], progress: Callable[[str], None], in_call: tuple[Any, ...]
+    ) -> None:
+        self._main = main
+        self._in_call = {id(value) for value in in_call if not pickling.is_leaf(value)}
+        self._progress = progress
+        self._drafts: list[Draft] = []
+        self._skipped: list[Skipped] = []
+        self._key_by_id: dict[int, str] = {}  # definitions: id(object) -> key
+        self._definition_draft: dict[str, Draft] = {}
+        self._queue: list[Draft] = []
+        self._owner: dict[int, Draft] = {}  # object -> the first unit that reached it
+        self._meetings: dict[tuple[int, int], tuple[Draft, Draft]] = {}
+        self._current: Draft | None = None
+
+    # The two faces that `pickling` sees.
+
+    def saw(self, oid: int) -> None:
+        """Observer: the current unit reaches an object."""
+        current = self._current
+        assert current is not None
+        if oid in self._in_call:
+            current.reached_by_call = True
+        owner = self._owner.setdefault(oid, current)
+        if owner is not current:
+            self._meetings[id(owner), id(current)] = (owner, current)
+
+    def key_of(self, definition: Any) -> str | None:
+        """Definitions: where a notebook class or function lives, unless it lives here."""
+        assert self._current is not None
+        key = self._key_by_id.get(id(definition))
+        if key is None:
+            # Without a unit of its own a nameless class would tie all its instances together.
+            if not isinstance(definition, type) or not pickling.saved_by_value(definition):
+                return None
+            key = f"#{definition.__qualname__}-{len(self._key_by_id)}"
+            draft = Draft("class", {key: definition})
+            self._key_by_id[id(definition)] = key
+            self._definition_draft[key] = draft
+            self._queue.append(draft)
+        return None if key in self._current.root else key
+
+    # The story.
+
+    def run(self, roots: dict[str, Any], known_bad: dict[str, Skipped]) -> Partition:
+        self._queue = self._first_drafts(roots, known_bad)
+        while self._queue:
+            self._pickle(self._queue.pop(0))
+        self._merge(self._meetings.values())
+        self._merge(_overlapping(self._live()))
+        self._merge_definition_cycles()
+        units = self._live()
+        where = {key: draft.id for draft in units for key in draft.root}
+        self._drop_units_without_their_definitions(units, where)
+        usable = {oid: key for oid, key in self._key_by_id.items() if key in where}
+        return Partition(units, self._skipped, where, _Known(usable))
+
+    def _first_drafts(self, roots: dict[str, Any], known_bad: dict[str, Skipped]) -> list[Draft]:
+        """One draft for each object that has names; leaves stay apart even if they are one."""
+        drafts: dict[int, Draft] = {}
+        for name, value in roots.items():
+            if name in known_bad:
+                self._skipped.append(known_bad[name])
+                continue
+            leaf = pickling.is_leaf(value)
+            draft = None if leaf else drafts.get(id(value))
+            if draft is None:
+                draft = Draft(_kind(value), {})
+                drafts[-len(drafts) - 1 if leaf else id(value)] = draft
+            draft.root[name] = value
+            if draft.kind in ("function", "class"):
+                key = self._key_by_id.setdefault(id(value), name)
+                self._definition_draft[key] = draft
+        return list(drafts.values())
+
+    def _live(self) -> list[Draft]:
+        return [draft for draft in self._drafts if draft.pickled is not None]
+
+    def _pickle(self, draft: Draft) -> None:
+        self._progress("\n".join(sorted(draft.root)))
+        self._current = draft
+        try:
+            draft.pickled = pickling.dump(draft.root, self._main, self, self)
+        except Unsavable as why:
+            self._skip(draft, _refusal_text(draft, why), why.refusal.remedy)
+        except RecursionError:
+            self._skip(draft, "it is nested too deeply to be saved", None)
+        except BaseException as why:  # a __reduce__ may raise anything, SystemExit too
+            self._skip(draft, f"saving it failed: {_one_line(why)}", None)
+        self._drafts.append(draft)
+
+    def _skip(self, draft: Draft, reason: str, remedy: str | None) -> None:
+        draft.pickled = None
+        for name, value in draft.root.items():
+            self._skipped.append(Skipped(name, type_name(value), reason, remedy))
+
+    def _merge(self, meetings: Iterable[tuple[Draft, Draft]]) -> None:
+        """Pickle again, as one, the drafts that are connected by meetings."""
+        groups = _components(
+            (a, b) for a, b in meetings if a.pickled is not None and b.pickled is not None
+        )
+        for group in groups:
+            kinds = {draft.kind for draft in group}
+            merged = Draft(
+                kinds.pop() if len(kinds) == 1 else "data",
+                {name: value for draft in group for name, value in draft.root.items()},
+            )
+            gone = {id(draft) for draft in group}
+            self._drafts = [draft for draft in self._drafts if id(draft) not in gone]
+            for draft in group:
+                draft.pickled = None  # frees the pickler and all that it kept
+            self._owner = {}  # ids may be reused from here on; meetings are complete
+            self._pickle(merged)
+            while self._queue:
+                self._pickle(self._queue.pop(0))
+
+    def _merge_definition_cycles(self) -> None:
+        """Definitions that need each other cannot be loaded one after the other."""
+        while True:
+            live = self._live()
+            by_key = {key: draft for draft in live for key in draft.root}
+            needs = {
+                id(draft): [by_key[key] for key in sorted(draft.pickled.needs) if key in by_key]
+                for draft in live
+                if draft.pickled is not None
+            }
+            cycles = [cycle for cycle in _strong_components(live, needs) if len(cycle) > 1]
+            if not cycles:
+                return
+            self._merge([(cycle[0], other) for cycle in cycles for other in cycle[1:]])
+
+    def _drop_units_without_their_definitions(
+        self, units: list[Draft], where: dict[str, str]
+    ) -> None:
+        """A unit whose class could not be saved could never be loaded: say so now."""
+        dropped = True
+        while dropped:
+            dropped = False
+            for draft in list(units):
+                assert draft.pickled is not None
+                missing = sorted(key for key in draft.pickled.needs if key not in where)
+                if not missing:
+                    continue
+                needed = ", ".join(key.strip("#").rsplit("-", 1)[0] for key in missing)
+                self._skip(draft, f"it needs {needed}, which could not be saved", None)
+                units.remove(draft)
+                for key in draft.root:
+                    where.pop(key, None)
+                dropped = True
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, types.ModuleType):
+        return "module"
+    if isinstance(value, types.FunctionType | type) and pickling.saved_by_value(value):
+        return "class" if isinstance(value, type) else "function"
+    return "data"
+
+
+def _refusal_text(draft: Draft, why: Unsavable) -> str:
+    itself = any(
+        f"{type(value).__module__}.{type(value).__qualname__}" == why.what
+        for value in draft.root.values()
+    )
+    what = why.what.removeprefix("builtins.").removeprefix("_thread.")
+    if itself:
+        return f"a {what} cannot be saved: {why.refusal.reason}"
+    return f"it holds a {what}, which cannot be saved: {why.refusal.reason}"
+
+
+def _one_line(why: BaseException) -> str:
+    text = " ".join(str(why).split())
+    return f"{type(why).__name__}: {text[:300]}" if text else type(why).__name__
+
+
+# --- graphs -------------------------------------------------------------------------
+
+
+def _components(edges: Iterable[tuple[Draft, Draft]]) -> list[list[Draft]]:
+    """Connected components, members in the order in which they were first met."""
+    parent: dict[int, int] = {}
+    drafts: dict[int, Draft] = {}
+
+    def find(x: int) -> int:
+        while parent[x] != x:
+            parent[x] = parent[parent[x]]
+            x = parent[x]
+        return x
+
+    for a, b in edges:
+        for draft in (a, b):
+            parent.setdefault(id(draft), id(draft))
+            drafts[id(draft)] = draft
+        parent[find(id(b))] = find(id(a))
+    groups: dict[int, list[Draft]] = {}
+    for key in parent:
+        groups.setdefault(find(key), []).append(drafts[key])
+    return list(groups.values())
+
+
+def _strong_components(drafts: list[Draft], needs: dict[int, list[Draft]]) -> Iterator[list[Draft]]:
+    """Tarjan's strongly connected components, without recursion."""
+    index: dict[int, int] = {}
+    low: dict[int, int] = {}
+    stack: list[Draft] = []
+    on_stack: set[int] = set()
+    for start in drafts:
+        if id(start) in index:
+            continue
+        work = [(start, iter(needs[id(start)]))]
+        index[id(start)] = low[id(start)] = len(index)
+        stack.append(start)
+        on_stack.add(id(start))
+        while work:
+            draft, successors = work[-1]
+            step = next(successors, None)
+            if step is None:
+                work.pop()
+                if work:
+                    above = id(work[-1][0])
+                    low[above] = min(low[above], low[id(draft)])
+                if low[id(draft)] == index[id(draft)]:
+                    cut = stack.index(draft)
+                    component, stack[cut:] = stack[cut:], []
+                    on_stack.difference_update(id(member) for member in component)
+                    yield component
+            elif id(step) not in index:
+                index[id(step)] = low[id(step)] = len(index)
+                stack.append(step)
+                on_stack.add(id(step))
+                work.append((step, iter(needs[id(step)])))
+            elif id(step) in on_stack:
+                low[id(draft)] = min(low[id(draft)], index[id(step)])
+
+
+# --- memory -------------------------------------------------------------------------
+
+
+def _address(view: memoryview) -> int | None:
+    """Where a buffer lies, or None without numpy (then nobody made overlapping arrays)."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or view.nbytes == 0:
+        return None
+    return int(numpy.frombuffer(view, numpy.uint8).ctypes.data)
+
+
+def _overlapping(drafts: list[Draft]) -> Iterator[tuple[Draft, Draft]]:
+    """Pairs of units whose buffers share memory."""
+    ranges = []
+    for number, draft in enumerate(drafts):
+        assert draft.pickled is not None
+        for index, buffer in enumerate(draft.pickled.buffers):
+            raw = buffer.raw()
+            start = None if index in draft.pickled.private else _address(raw)
+            if start is not None:
+                ranges.append((start, start + raw.nbytes, number))
+    ranges.sort()
+    end, holder = -1, -1
+    for start, stop, number in ranges:
+        if start < end and number != holder:
+            yield drafts[holder], drafts[number]
+        if stop > end:
+            end, holder = stop, number
+
+
+def storages(pickled: Pickled) -> tuple[list[memoryview], list[BufferRef]]:
+    """The memory behind a unit's buffers: overlapping buffers become slices of one storage."""
+    raws = [buffer.raw() for buffer in pickled.buffers]
+    spans: list[tuple[int, int, int]] = []  # start, stop, buffer
+    memory: list[memoryview] = []
+    refs: list[BufferRef | None] = [None] * len(raws)
+    for index, raw in enumerate(raws):
+        start = None if index in pickled.private else _address(raw)
+        if start is None:
+            refs[index] = BufferRef(len(memory), 0, raw.nbytes, raw.readonly)
+            memory.append(raw)
+        else:
+            spans.append((start, start + raw.nbytes, index))
+    for group in _touching(sorted(spans)):
+        low, high = group[0][0], max(stop for _, stop, _ in group)
+        whole = next((i for start, stop, i in group if (start, stop) == (low, high)), None)
+        view = raws[whole] if whole is not None else _bytes_at(low, high - low, raws)
+        for start, stop, index in group:
+            refs[index] = BufferRef(len(memory), start - low, stop - start, raws[index].readonly)
+        memory.append(view)
+    return memory, [ref for ref in refs if ref is not None]
+
+
+def _bytes_at(start: int, length: int, owner: Any) -> memoryview:
+    return pickling._memory(start, length, owner).raw()
+
+
+def _touching(spans: list[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
+    """Groups of spans (sorted by start) that overlap one another."""
+    group: list[tuple[int, int, int]] = []
+    end = -1
+    for span in spans:
+        if group and span[0] >= end:
+            yield group
+            group = []
+        group.append(span)
+        end = max(end, span[1])
+    if group:
+        yield group
+
+
+def plain_size(pickled: Pickled) -> int:
+    """Bytes of a unit before deduplication."""
+    return len(pickled.stream) + sum(buffer.raw().nbytes for buffer in pickled.buffers)
+
+
+__all__ = ["Draft", "Partition", "partition", "plain_size", "storages", "type_name"]
