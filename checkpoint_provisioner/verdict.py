@@ -69,7 +69,8 @@ def cell_running(evidence: Evidence) -> bool:
 
 def _asked(evidence: Evidence) -> Verdict | None:
     flight, ended = evidence.flight, evidence.exit
-    actions = [intent.action for intent in evidence.intents]
+    # What the supervisor does because the server is gone is not what somebody asked for.
+    actions = [i.action for i in evidence.intents if i.sender != "supervisor"]
     told = flight.shutdown if flight else None
     killed = ended is not None and ended.signal == signal.SIGKILL
     if "restart" in actions or told == "restart":
