@@ -31,8 +31,11 @@ class _Group(Protocol):
 class CapHandle:
     """A cap in force, or the reason why there is none; the same verbs for both."""
 
-    def __init__(self, cap: Cap | None, made: _Group | None = None) -> None:
+    def __init__(
+        self, cap: Cap | None, made: _Group | None = None, refused: tuple[str, ...] = ()
+    ) -> None:
         self.cap = cap
+        self.refused = refused  # the better backends, and why each could not be had
         self._group = made
         self._last: Counters | None = None  # the reading before the group was removed
 
@@ -114,6 +117,7 @@ def prepare(memory_limit: str | None, soft_limit: str, name: str) -> CapHandle:
                 cgroup=str(made.directory),
             ),
             made,
+            tuple(reasons),
         )
     return CapHandle(
         Cap(
@@ -123,7 +127,8 @@ def prepare(memory_limit: str | None, soft_limit: str, name: str) -> CapHandle:
             backend="none",
             enforced=False,
             detail=f"nothing enforces it: {'. '.join(reasons)}",
-        )
+        ),
+        refused=tuple(reasons),
     )
 
 

@@ -1,0 +1,183 @@
+"""`jupyter checkpoint doctor`: what is in the way of the kernel, and what to do about it.
+
+The platform, the two halves and the kernelspecs; store, memory and tools are
+`doctor_machine`'s. Looks and tries, and leaves nothing behind. Each check returns values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpecManager
+from tabulate import tabulate
+
+from checkpoint_kernel.contract import PROVISIONER_NAME
+
+from . import config, doctor_machine, pythons
+from .doctor_machine import Check
+from .kernelspec import KERNEL_FILE
+
+_FORK_GLIBC = (2, 34)
+
+
+def examine(root: Path) -> list[Check]:
+    """Every check, in the order of a kernel's life: platform, start, store, memory, tools."""
+    specs = _our_kernelspecs()
+    stores = {root, *(Path(s.store) for s in specs if s.store is not None)}
+    checks = [*_platform(), *_server_halves(), *_kernelspecs(specs)]
+    for store in sorted(stores):
+        checks += doctor_machine.store(store)
+    return [*checks, doctor_machine.key(), *doctor_machine.memory(), *doctor_machine.tools()]
+
+
+def as_text(checks: list[Check]) -> str:
+    """For people."""
+    rows = []
+    for check in checks:
+        remedy = f"\n-> {check.remedy}" if check.remedy else ""
+        rows.append([check.level, check.name, f"{check.said}{remedy}"])
+    table = tabulate(rows, tablefmt="plain", disable_numparse=True, maxcolwidths=[None, None, 88])
+    bad = {level: sum(check.level == level for check in checks) for level in ("fail", "warn")}
+    return f"{table}\n\n{len(checks)} checks: {bad['fail']} failed, {bad['warn']} to know about"
+
+
+# --- platform ---
+
+
+def _platform() -> list[Check]:
+    system = f"{platform.system()} {platform.release()}, {platform.machine()}"
+    if sys.platform != "linux":
+        remedy = "use Linux; WSL and containers count"
+        return [Check("platform", "fail", f"{system}: only Linux is supported", remedy)]
+    python = Check("python", "ok", f"{platform.python_version()} at {pythons.own()}")
+    return [Check("platform", "ok", system), _glibc(), python]
+
+
+def _glibc() -> Check:
+    try:
+        version = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError):  # musl does not know the name
+        version = ""
+    found = re.fullmatch(r"glibc (\d+)\.(\d+).*", version)
+    if found and (int(found[1]), int(found[2])) >= _FORK_GLIBC:
+        return Check("glibc", "ok", f"{version}: checkpoints are written by a forked process")
+    return Check(
+        "glibc",
+        "warn",
+        f"{version or 'not glibc'}: without _Fork (glibc 2.34) a checkpoint is written while the "
+        "cell waits",
+        "use a system from 2022 or later, such as Debian 12, Ubuntu 22.04 or RHEL 9",
+    )
+
+
+# --- the two halves ---
+
+
+def _server_halves() -> list[Check]:
+    servers = pythons.of_servers()
+    asked = {**servers}
+    asked[pythons.own()] = ["this command", *servers.get(pythons.own(), [])]
+    checks = [_server_half(python, commands) for python, commands in asked.items()]
+    if not servers:
+        said = "no Jupyter server was found on PATH, so none was looked into"
+        checks.append(Check("server half", "warn", said, "run this where you start the server"))
+    return checks
+
+
+def _server_half(python: str, commands: list[str]) -> Check:
+    name = "server half"
+    try:
+        found = pythons.ask(python)
+    except pythons.NoAnswer as why:
+        return Check(name, "warn", f"{commands[0]}: {why}", "repair that environment")
+    if found.has_server_half:
+        return Check(name, "ok", f"{found.prefix} has it ({', '.join(commands)})")
+    said = (
+        f"{found.prefix} ({', '.join(commands)}) does not know {PROVISIONER_NAME}: "
+        "its frontends hide the kernel"
+    )
+    return Check(name, "fail", said, found.pip_command)
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """A kernelspec that names our provisioner."""
+
+    directory: Path
+    raw: dict[str, Any]
+    hidden_by: Path | None
+
+    @property
+    def config(self) -> object:
+        return self.raw["metadata"]["kernel_provisioner"].get("config") or {}
+
+    @property
+    def store(self) -> str | None:
+        """The store that it configures, if it does so in a usable way."""
+        try:
+            return config.parse(self.config).store if isinstance(self.config, dict) else None
+        except config.ConfigError:
+            return None
+
+
+def _our_kernelspecs() -> list[_Spec]:
+    """All kernelspecs that name our provisioner, hidden ones too, in Jupyter's order."""
+    first: dict[str, Path] = {}
+    found = []
+    for kernels in KernelSpecManager().kernel_dirs:
+        for file in sorted(Path(kernels).glob(f"*/{KERNEL_FILE}")):
+            directory, name = file.parent, file.parent.name.lower()
+            hidden_by = first.get(name)
+            first.setdefault(name, directory)
+            try:
+                raw = json.loads(file.read_text("utf-8"))
+                ours = raw["metadata"]["kernel_provisioner"]["provisioner_name"]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # not one of ours
+            if ours == PROVISIONER_NAME and (
+                hidden_by is None or hidden_by.resolve() != directory.resolve()
+            ):
+                found.append(_Spec(directory, raw, hidden_by))
+    return found
+
+
+def _kernelspecs(specs: list[_Spec]) -> list[Check]:
+    if not specs:
+        said = "none uses the provisioner: no frontend offers the kernel"
+        return [Check("kernelspec", "warn", said, "jupyter checkpoint install")]
+    return [_kernelspec(spec) for spec in specs]
+
+
+def _kernelspec(spec: _Spec) -> Check:
+    where = str(spec.directory)
+    if spec.hidden_by is not None:
+        said = f"{where} is hidden by {spec.hidden_by}, which comes first"
+        return Check("kernelspec", "warn", said, f"remove one of them: rm -r {where}")
+    try:
+        if not isinstance(spec.config, dict):
+            raise config.ConfigError('config: it must be an object, such as {"memory_limit": "8G"}')
+        config.parse(spec.config)
+        python = str(spec.raw["argv"][0])
+    except config.ConfigError as why:
+        return Check("kernelspec", "fail", f"{where}: {why}", f"edit {where}/{KERNEL_FILE}")
+    except (KeyError, IndexError, TypeError):
+        remedy = "jupyter checkpoint install"
+        return Check("kernelspec", "fail", f"{where}: it has no usable argv", remedy)
+    try:
+        # jupyter_client reads a bare "python" as the server's own.
+        path = pythons.own() if pythons.is_own(python) else pythons.absolute(python)
+        found = pythons.ask(path)
+    except pythons.NoAnswer as why:
+        remedy = "jupyter checkpoint install --python PATH"
+        return Check("kernelspec", "fail", f"{where}: {why}", remedy)
+    if found.missing:
+        said = f"{where}: {found.path} lacks {', '.join(found.missing)} of the kernel's half"
+        return Check("kernelspec", "fail", said, found.pip_command)
+    return Check("kernelspec", "ok", f"{where} starts {found.path}")

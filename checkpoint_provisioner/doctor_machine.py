@@ -1,0 +1,229 @@
+"""The doctor's checks of the machine: the store, the memory cap, and what makes both better.
+
+Looks and tries, and leaves nothing behind. One function per check; each returns values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from . import listing, pythons
+from .caps import hierarchy
+from .report import size
+
+Level = Literal["ok", "warn", "fail"]
+_PAGEMAP_SCAN = (6, 7)
+_LOW_DISK_BYTES = 1024**3
+_NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "afs")
+_CAP_PROBE = """
+import dataclasses, json
+from checkpoint_provisioner.caps import policy
+handle = policy.prepare("64M", "85%", "doctor")
+left = handle.close()
+print(json.dumps([dataclasses.asdict(handle.cap), handle.refused, left]))
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: a level, a sentence, and what to do where it is not ok."""
+
+    name: str
+    level: Level
+    said: str
+    remedy: str | None = None
+
+
+# --- the store ---
+
+
+def store(root: Path) -> list[Check]:
+    """One store: whose it is, and what it lies on."""
+    there = root
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    checks = []
+    mode = stat.S_IMODE(there.stat().st_mode)
+    if there != root:
+        checks.append(Check("store", "ok", f"{root} does not exist yet; the first kernel makes it"))
+    elif there.stat().st_uid != os.geteuid():
+        said = f"{root} belongs to user {there.stat().st_uid}: it is not used"
+        checks.append(Check("store", "fail", said, "set `store` to a directory of your own"))
+    elif mode & 0o077:
+        said = f"{root} has mode {mode:o}; the next kernel will make it 700"
+        checks.append(Check("store", "warn", said, f"chmod 700 {root}"))
+    else:
+        checks.append(Check("store", "ok", f"{root}, mode {mode:o}"))
+    return [*checks, _writable(root, there), _disk(root, there), _filesystem(root, there)]
+
+
+def _writable(root: Path, there: Path) -> Check:
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as why:
+        said = f"{there} cannot be written to ({why.strerror}): checkpoints are off"
+        return Check("store is writable", "fail", said, "free it, or set `store` to another place")
+    return Check("store is writable", "ok", f"{root} can be written to")
+
+
+def _disk(root: Path, there: Path) -> Check:
+    disk = os.statvfs(there)
+    free = disk.f_bavail * disk.f_frsize
+    said = f"{size(free)} free for {root}"
+    if free < _LOW_DISK_BYTES:
+        return Check("disk space", "warn", said, "free some, or set `store` to another disk")
+    return Check("disk space", "ok", said)
+
+
+def _filesystem(root: Path, there: Path) -> Check:
+    kind = filesystem_of(there)
+    if kind.startswith(_NETWORK) or kind == "fuse.sshfs":
+        said = f"{root} is on a network ({kind}): restores read and verify instead of mapping"
+        return Check("filesystem", "warn", said, "set `store` to a local disk for faster restores")
+    if kind in ("tmpfs", "ramfs"):
+        said = f"{root} is in memory ({kind}): nothing there outlives a reboot"
+        return Check("filesystem", "warn", said, "set `store` to a disk")
+    return Check("filesystem", "ok", f"{root} is on a local {kind}")
+
+
+def filesystem_of(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
+    """The type of the filesystem under `path`, or "unknown"."""
+    best, kind = "", "unknown"
+    real = f"{path.resolve()}/"
+    for line in mountinfo.read_text("utf-8", "surrogateescape").splitlines():
+        left, _, right = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), left.split()[4])
+        if real.startswith(f"{point.rstrip('/')}/") and len(point) >= len(best):
+            best, kind = point, right.split()[0]
+    return kind
+
+
+def key() -> Check:
+    """The signing key: who can read it."""
+    path = listing.key_path()
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return Check("signing key", "ok", f"{path} does not exist yet; the first kernel makes it")
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid != os.geteuid():
+        said = f"{path} belongs to user {found.st_uid}: checkpoints are off"
+        return Check("signing key", "fail", said, f"remove {path}; a new one is made")
+    if mode & 0o077:
+        said = f"{path} has mode {mode:o}: others can read it and could forge checkpoints"
+        return Check("signing key", "fail", said, f"chmod 600 {path}")
+    return Check("signing key", "ok", f"{path}, mode {mode:o}")
+
+
+# --- memory ---
+
+
+def memory() -> list[Check]:
+    """The cap that a kernel would get, and what a kill over an outer limit takes with it."""
+    return [*_memory_cap(), _oom_group()]
+
+
+def _memory_cap() -> list[Check]:
+    """Caps for real, in a process of its own: a scope of systemd's would keep this one."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _CAP_PROBE],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        cap, refused, left = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as why:
+        return [Check("memory cap", "fail", f"it could not be tried: {why}", "report this")]
+    better = f" (not better: {'; '.join(refused)})" if refused else ""
+    remedy = _better_cap(cap["backend"], os.geteuid() == 0, Path("/run/systemd/system").is_dir())
+    if not cap["enforced"]:
+        said = "memory_limit is stated but not enforced: " + "; ".join(refused)
+        return [Check("memory cap", "warn", said, remedy)]
+    checks = [Check("memory cap", "ok", f"enforced by {cap['backend']}{better}", remedy)]
+    if left is not None:
+        checks.append(Check("memory cap", "warn", left, "remove it by hand"))
+    return checks
+
+
+def _better_cap(backend: str, root: bool, systemd: bool) -> str | None:
+    """The one command or setting that would give a better backend, where there is one."""
+    if backend in ("systemd scope", "cgroup v2") or (backend == "cgroup v1" and root):
+        return None
+    place = hierarchy.unified()
+    has_v2 = place is not None and "memory" in hierarchy.controllers(place.mount)
+    if systemd and has_v2:
+        return 'sudo loginctl enable-linger "$USER", and log in again'
+    if has_v2 and place is not None:
+        top = place.mount
+        return (
+            f"in the container's entry point: mkdir {top}/server && echo $$ > "
+            f"{top}/server/cgroup.procs && echo +memory > {top}/cgroup.subtree_control"
+        )
+    return "boot with cgroup v2 (kernel parameter systemd.unified_cgroup_hierarchy=1)"
+
+
+def _oom_group() -> Check:
+    """Containers under kubelet 1.28 and later have it set: server and kernel die together."""
+    name = "memory.oom.group"
+    place = hierarchy.unified()
+    if place is None or "memory" not in hierarchy.controllers(place.mount):
+        return Check(name, "ok", "does not exist without cgroup v2")
+    for directory in place.upwards():
+        try:
+            grouped = (directory / name).read_text("ascii").strip() == "1"
+        except OSError:  # the root has none
+            continue
+        if grouped:
+            said = f"{directory} has it set: over its limit, server and kernel die together"
+            remedy = "set memory_limit below the container's limit; the next start restores"
+            return Check(name, "warn", said, remedy)
+    return Check(name, "ok", "not set: a kernel can be killed without its server")
+
+
+# --- what makes it better ---
+
+
+def _pagemap_scan() -> Check:
+    release = platform.release()
+    found = re.match(r"(\d+)\.(\d+)", release)
+    if found and (int(found[1]), int(found[2])) >= _PAGEMAP_SCAN:
+        return Check("PAGEMAP_SCAN", "ok", f"Linux {release} can tell changed pages")
+    said = f"Linux {release} cannot tell changed pages: large arrays are compared by digest"
+    return Check("PAGEMAP_SCAN", "warn", said, "Linux 6.7 or newer saves background CPU time")
+
+
+def tools() -> list[Check]:
+    """What makes checkpoints cheaper and post-mortems richer; nothing depends on it."""
+    return [_pagemap_scan(), *_debuggers()]
+
+
+def _debuggers() -> list[Check]:
+    wanted = [
+        ("py-spy", "tells where a hung kernel stands", f"{pythons.own()} -m pip install py-spy"),
+        ("gdb", "gives native backtraces of crashes", "install your distribution's gdb package"),
+    ]
+    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    checks = []
+    for tool, what_for, remedy in wanted:
+        path = shutil.which(tool, path=search)
+        if path:
+            checks.append(Check(tool, "ok", f"{path} {what_for}"))
+        else:
+            checks.append(Check(tool, "warn", f"not found; it {what_for}", remedy))
+    return checks
