@@ -19,7 +19,7 @@ Confidence = Literal["proof", "likely", "unknown"]
 
 # A kernel that is not ours keeps no flight recorder: one that leaves by itself sooner than
 # any ipykernel can be ready has failed to start.
-FASTEST_START_S = 1.0
+FASTEST_START_S = 0.3
 # earlyoom and systemd-oomd act at about 10 % or below.
 LOW_MEMORY = 0.10
 

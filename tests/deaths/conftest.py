@@ -1,0 +1,31 @@
+"""Kernels to kill: real ones, started by jupyter_client through the provisioner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from victim import Victim
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Victim]]:
+    """Starts a kernel in directories of this test alone; it is gone when the test ends."""
+    for variable, name in (
+        ("JUPYTER_DATA_DIR", "data"),
+        ("JUPYTER_RUNTIME_DIR", "runtime"),
+        ("IPYTHONDIR", "ipython"),
+    ):
+        monkeypatch.setenv(variable, str(tmp_path / name))
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    victims: list[Victim] = []
+
+    def one(**given: Any) -> Victim:
+        victims.append(Victim(tmp_path, **given))
+        return victims[-1]
+
+    yield one
+    for victim in victims:
+        victim.close()

@@ -1,0 +1,230 @@
+"""What somebody asked for is no death; what nobody asked for is one, whoever comes after."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from victim import Victim, alive, until
+
+from checkpoint_kernel import contract, session
+
+Start = Callable[..., Victim]
+HANGS = """
+import signal, time
+from pathlib import Path
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+Path('{sign}').touch()
+import ctypes
+while True:
+    ctypes.PyDLL(None).sleep(1000)  # holds the GIL: no thread of the kernel can answer
+"""
+
+
+def test_a_restart_is_clean_no_death_and_quick(start: Start) -> None:
+    victim = start()
+    victim.run("x = 1")
+    before = victim.directory
+    assert victim.restart().kind == "clean"
+    ended = session.load_exit(before)
+    assert ended is not None
+    assert ended.kind == "restart"
+    assert victim.deaths() == []
+
+
+def test_a_shutdown_is_no_death(start: Start) -> None:
+    victim = start()
+    directory = victim.directory
+    victim.manager.shutdown_kernel()
+    ended = session.load_exit(directory)
+    assert ended is not None
+    assert (ended.kind, ended.cause) == ("shutdown", None)
+
+
+def test_an_immediate_restart_is_no_death(start: Start) -> None:
+    victim = start()
+    before = victim.directory
+    assert victim.restart(now=True).kind == "clean"
+    ended = session.load_exit(before)
+    assert ended is not None
+    assert (ended.kind, ended.death) == ("restart", None)
+
+
+def test_restart_pressed_on_a_dead_kernel_does_not_hide_its_death(start: Start) -> None:
+    victim = start()
+    before = victim.directory
+    os.kill(victim.kernel_pid, signal.SIGKILL)
+    until((before / contract.EXIT_FILE).exists, "the exit marker")
+    victim.restart()
+    ended = session.load_exit(before)
+    assert ended is not None
+    assert (ended.kind, ended.cause) == ("death", "killed")
+
+
+def test_a_restart_of_a_kernel_that_does_not_answer_is_hung(start: Start, tmp_path: Path) -> None:
+    victim = start()
+    sign = tmp_path / "hangs"
+    victim.begin_and_wait(HANGS.replace("{sign}", str(sign)), sign)
+    before = victim.directory
+    victim.manager.shutdown_wait_time = 1.0
+    plan = victim.restart()
+    ended = session.load_exit(before)
+    assert ended is not None
+    assert (ended.kind, ended.cause) == ("hung", "hung")
+    assert plan.kind == "clean"
+    record = json.loads((before.parent.parent / contract.DEATHS / str(ended.death)).read_bytes())
+    assert (record["cause"], record["cell"]) == ("hung", 1)
+
+
+def test_interrupting_is_not_asking_for_the_end(start: Start) -> None:
+    victim = start()
+    victim.begin("import time\ntime.sleep(0.5)")
+    victim.manager.interrupt_kernel()
+    os.kill(victim.kernel_pid, signal.SIGKILL)
+    victim.wait_for_death()
+    assert victim.marker().kind == "death"
+
+
+def test_leftovers_in_the_kernels_group_do_not_survive_its_death(start: Start) -> None:
+    victim = start()
+    pid_file = victim.directory / "child"
+    victim.run(
+        "import subprocess\nfrom pathlib import Path\n"
+        "p = subprocess.Popen(['sleep', '1000'])\n"
+        f"Path({str(pid_file)!r}).write_text(str(p.pid))"
+    )
+    child = int(pid_file.read_text())
+    os.kill(victim.kernel_pid, signal.SIGKILL)
+    victim.wait_for_death()
+    until(lambda: not alive(child), "the end of the kernel's child", 5)
+
+
+def test_the_kernel_does_not_outlive_a_killed_supervisor_and_the_next_start_judges(
+    start: Start,
+) -> None:
+    victim = start(config={"memory_limit": "1G"})
+    victim.run("x = 1")
+    pid, before, cap = victim.kernel_pid, victim.directory, victim.session().cap
+    os.kill(victim.supervisor_pid, signal.SIGKILL)
+    victim.wait_for_death()
+    assert not alive(pid)
+    victim.restart(now=True)
+    ended = session.load_exit(before)
+    assert ended is not None
+    assert ended.kind == "death"
+    if cap is not None and cap.cgroup is not None:
+        assert not Path(cap.cgroup).exists()
+
+
+SERVER = """
+import sys, time
+from jupyter_client.manager import KernelManager
+km = KernelManager(kernel_name=sys.argv[1])
+km.start_kernel(env={**__import__("os").environ, "JPY_SESSION_NAME": sys.argv[2]})
+kc = km.blocking_client(); kc.start_channels(); kc.wait_for_ready(timeout=30)
+kc.execute_interactive("x = 1", timeout=30)
+print(km.provisioner.pid, km.provisioner.session_directory, flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_killed_server_takes_its_kernel_along_and_is_the_cause(
+    start: Start, tmp_path: Path
+) -> None:
+    notebook = str(tmp_path / "work.ipynb")
+    kernelspec = start(env={"JPY_SESSION_NAME": str(tmp_path / "other.ipynb")})
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, kernelspec.manager.kernel_name, notebook],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    pid, _, directory = server.stdout.readline().strip().partition(" ")
+    server.kill()
+    server.wait()
+    # At once, while the old kernel may still be saving: its directory is waited for.
+    victim = start(env={"JPY_SESSION_NAME": notebook})
+    assert not alive(int(pid))
+    assert victim.directory.parent == Path(directory).parent
+    ended = session.load_exit(Path(directory))
+    assert ended is not None
+    assert (ended.kind, ended.cause) == ("death", "server-gone")
+
+
+def test_two_kernels_of_one_notebook_keep_apart(start: Start, tmp_path: Path) -> None:
+    notebook = {"JPY_SESSION_NAME": str(tmp_path / "work.ipynb")}
+    first, second = start(env=notebook), start(env=notebook)
+    assert second.directory.parent != first.directory.parent
+    assert "Another kernel" in second.session().warnings[0]
+    first.manager.shutdown_kernel()
+    apart = second.directory.parent
+    second.restart()
+    assert second.directory.parent == apart  # its history is there
+
+
+def test_the_exit_is_reported_without_delay_after_an_asked_shutdown(start: Start) -> None:
+    victim = start()
+    pid, process = victim.kernel_pid, victim.provisioner.process
+    victim.manager.request_shutdown()
+    until(lambda: not alive(pid), "the kernel's end")
+    ended = time.monotonic()
+    until(lambda: process.poll() is not None, "the supervisor's end")
+    assert time.monotonic() - ended < 0.5
+
+
+def test_a_store_that_cannot_be_made_does_not_keep_the_kernel_from_starting(
+    start: Start, tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("not a directory")
+    victim = start(config={"store": str(in_the_way / "store")})
+    began = victim.session()
+    assert began.notebook_directory == ""
+    assert any("Checkpointing is off" in line for line in began.warnings)
+    assert victim.run("1 + 1")["content"]["status"] == "ok"
+    os.kill(victim.kernel_pid, signal.SIGKILL)
+    victim.wait_for_death()
+    assert victim.death()["cause"] == "killed"
+    plan = victim.restart(now=True)
+    assert "killed" in plan.because  # the private directory is kept by this kernel
+
+
+def test_an_open_store_is_tightened_and_said(start: Start, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    store.chmod(0o775)
+    victim = start(config={"store": str(store)})
+    assert store.stat().st_mode & 0o777 == 0o700
+    assert any("775" in line for line in victim.session().warnings)
+
+
+def test_the_supervisor_is_small_and_imports_no_half_of_jupyter(start: Start) -> None:
+    victim = start()
+    status = Path(f"/proc/{victim.supervisor_pid}/status").read_text()
+    anonymous = next(line for line in status.splitlines() if line.startswith("RssAnon:"))
+    private_kb = int(anonymous.split()[1])
+    assert private_kb < 14_000
+    maps = Path(f"/proc/{victim.supervisor_pid}/maps").read_text()
+    for foreign in ("zmq", "numpy", "blake3"):
+        assert foreign not in maps
+
+
+@pytest.mark.parametrize("passed", [None, {"JPY_SESSION_NAME": ""}])
+def test_without_a_notebook_the_kernel_has_a_directory_of_its_own(
+    start: Start, passed: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "/outer/kernel.ipynb")
+    victim = start(env=passed)
+    began = victim.session()
+    assert began.notebook is None
+    assert victim.directory.parent.parent.name == f"kernel-{began.kernel_id}"
