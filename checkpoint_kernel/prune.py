@@ -23,9 +23,10 @@ from .store import Reader, Store
 from .store_writer import remove_temporaries, writing
 
 PINNED_S: Final = 14 * 24 * 3600.0
-COMPACT_FROM_BYTES: Final = 1 << 20
-COMPACT_BELOW: Final = 0.5  # live share
-SMALL_SEGMENTS: Final = 100  # more than these are gathered, however full they are
+COMPACT_FROM_BYTES: Final = 1 << 20  # less dead weight than this, all together, is left
+COMPACT_BELOW: Final = 0.5  # live share of a segment
+SMALL_BYTES: Final = 1 << 20
+SMALL_SEGMENTS: Final = 100  # more small ones than these are gathered, however full they are
 MAXIMUM_LIMIT_BYTES: Final = 20 * 10**9
 FREE_SHARE: Final = 0.2
 
@@ -97,7 +98,7 @@ def prune(
     store: Store,
     drop: Iterable[str],
     extra_keep: AbstractSet[str] = frozenset(),
-    compact: bool = True,
+    compact_from_bytes: int = COMPACT_FROM_BYTES,
     wait_s: float = 5.0,
 ) -> PruneReport:
     """Remove the checkpoints with these ids, and the segments that nothing needs any more.
@@ -115,12 +116,12 @@ def prune(
             except UnknownFormat as why:
                 return PruneReport(removed, kept_because=f"no segment was removed: {why}")
             live, lost = _closure(payloads | extra_keep, reader, store)
-            dead, sparse = _sort_segments(store, live)
+            dead, sparse = _sort_segments(store, live, compact_from_bytes)
             if not lost:
                 dead += [f.path for f in store.findings if f.kind != "unknown-format"]
             freed = _remove_segments(store, dead)
             kept_because = None
-            if compact and sparse:
+            if sparse:
                 gained, kept_because = _compact(store, sparse, live, reader)
                 freed += gained
                 dead += [] if kept_because else [segment.path for segment in sparse]
@@ -183,18 +184,25 @@ def _closure(payloads: set[str], reader: Reader, store: Store) -> tuple[set[byte
     return live, lost
 
 
-def _sort_segments(store: Store, live: set[bytes]) -> tuple[list[Path], list[Segment]]:
+def _sort_segments(
+    store: Store, live: set[bytes], compact_from_bytes: int
+) -> tuple[list[Path], list[Segment]]:
     """Segments without a live chunk, and segments that are worth compacting."""
     dead, sparse, small = [], [], []
+    weight = 0
     for segment in store.segments.values():
         entries = _live_entries(store, segment, live)
         live_bytes = sum(entry.length for entry in entries)
         if not entries:
             dead.append(segment.path)
-        elif segment.size_bytes <= COMPACT_FROM_BYTES:
-            small.append(segment)
         elif live_bytes < COMPACT_BELOW * segment.size_bytes:
             sparse.append(segment)
+            weight += segment.size_bytes - live_bytes
+        elif segment.size_bytes < SMALL_BYTES:
+            small.append(segment)
+    if weight < compact_from_bytes:
+        small += sparse
+        sparse = []
     if len(small) > SMALL_SEGMENTS:
         sparse += small
     return dead, sparse
@@ -248,14 +256,16 @@ def shrink(
     extra_keep: AbstractSet[str] = frozenset(),
 ) -> PruneReport:
     """Remove this notebook's oldest checkpoints until that much is free. Never a pinned one."""
-    report = prune(store, (), extra_keep)  # what nothing needs goes before any checkpoint
+    report = prune(
+        store, (), extra_keep, compact_from_bytes=1
+    )  # what nothing needs goes before any checkpoint
     manifests = store.manifests()
     untouchable = pinned(manifests, current_line, now)
     for m in sorted(manifests, key=lambda m: m.seq):
         if report.freed_bytes >= wanted_bytes:
             break
         if m.id not in untouchable:
-            step = prune(store, {m.id}, extra_keep)
+            step = prune(store, {m.id}, extra_keep, compact_from_bytes=1)
             report = PruneReport(
                 report.removed_manifests + step.removed_manifests,
                 report.removed_segments + step.removed_segments,

@@ -164,7 +164,7 @@ class _Cache:
     def after(self, name: str, arguments: tuple[Any, ...]) -> None:
         if name == "write_all":
             fd = arguments[0]
-            self._dirty[os.fstat(fd).st_ino] = Path(os.readlink(f"/proc/self/fd/{fd}"))
+            self._dirty[os.fstat(fd).st_ino] = Path(f"/proc/self/fd/{fd}").readlink()
         elif name == "create":
             path = arguments[0]
             self._undo.append((path.parent.name, lambda: path.unlink(missing_ok=True)))
@@ -172,7 +172,7 @@ class _Cache:
             (fd,) = arguments
             status = os.fstat(fd)
             if stat.S_ISDIR(status.st_mode):
-                synced = Path(os.readlink(f"/proc/self/fd/{fd}")).name
+                synced = Path(f"/proc/self/fd/{fd}").readlink().name
                 self._undo = [entry for entry in self._undo if entry[0] != synced]
             else:
                 self._dirty.pop(status.st_ino, None)
