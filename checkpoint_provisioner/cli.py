@@ -1,8 +1,8 @@
 """`jupyter checkpoint`: what is saved, why kernels died, what is wrong, and the installer.
 
 Parses arguments and prints; the work is `kernelspec`'s, `listing`'s, `doctor`'s and, for
-`check` and `prune`, the store's, through `cli_store`; the looks are `cli_show`'s. argparse, because it costs no
-dependency. Exit status: 0 fine, 1 findings or failure, 2 usage.
+`check` and `prune`, the store's, through `cli_store`; the looks are `cli_show`'s.
+argparse, because it costs no dependency. Exit status: 0 fine, 1 findings or failure, 2 usage.
 """
 
 from __future__ import annotations
@@ -107,11 +107,16 @@ def _add_install(verbs: Any) -> None:
 
 
 def _install(options: argparse.Namespace) -> int:
-    flags = {"user": options.user, "sys-prefix": options.sys_prefix, "prefix": options.prefix}
-    chosen = [name for name, given in flags.items() if given not in (False, None)]
+    scope: kernelspec.Scope | None = None
+    if options.user:
+        scope = "user"
+    elif options.sys_prefix:
+        scope = "sys-prefix"
+    elif options.prefix is not None:
+        scope = "prefix"
     done = kernelspec.install(
         kernelspec.Request(
-            scope=chosen[0] if chosen else None,  # type: ignore[arg-type]
+            scope=scope,
             prefix=options.prefix,
             name=options.name,
             display_name=options.display_name,

@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,18 @@ def as_text(checks: list[Check]) -> str:
     """For people."""
     rows = []
     for check in checks:
-        remedy = f"\n-> {check.remedy}" if check.remedy else ""
-        rows.append([check.level, check.name, f"{check.said}{remedy}"])
-    table = tabulate(rows, tablefmt="plain", disable_numparse=True, maxcolwidths=[None, None, 88])
+        lines = _wrapped(check.said)
+        if check.remedy:
+            lines += _wrapped(f"-> {check.remedy}")
+        rows.append([check.level, check.name, "\n".join(lines)])
+    table = tabulate(rows, tablefmt="plain", disable_numparse=True)
     bad = {level: sum(check.level == level for check in checks) for level in ("fail", "warn")}
     return f"{table}\n\n{len(checks)} checks: {bad['fail']} failed, {bad['warn']} to know about"
+
+
+def _wrapped(text: str) -> list[str]:
+    """Paths and commands stay whole, to be copied."""
+    return textwrap.wrap(text, 88, break_long_words=False, break_on_hyphens=False)
 
 
 # --- platform ---

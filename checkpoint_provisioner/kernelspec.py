@@ -24,6 +24,7 @@ from . import config, pythons
 from .pythons import Interpreter
 
 KERNEL_FILE = "kernel.json"
+Scope = Literal["user", "sys-prefix", "prefix"]
 _NAME = re.compile(r"[a-z0-9._-]+")
 
 
@@ -35,7 +36,7 @@ class InstallError(Exception):
 class Request:
     """What the user asked for."""
 
-    scope: Literal["user", "sys-prefix", "prefix"] | None = None  # None: the environment or user
+    scope: Scope | None = None  # None: the environment or user
     prefix: str | None = None  # with scope "prefix"
     name: str = KERNELSPEC_NAME
     display_name: str | None = None

@@ -181,7 +181,8 @@ def variables(m: Manifest) -> list[dict[str, Any]]:
 def _directories(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
-    return sorted(entry for entry in root.iterdir() if (entry / contract.NOTEBOOK_FILE).is_file())
+    signs = (contract.NOTEBOOK_FILE, contract.MANIFESTS, contract.DEATHS)
+    return sorted(e for e in root.iterdir() if any((e / sign).exists() for sign in signs))
 
 
 def _notebook(directory: Path) -> Notebook:
