@@ -32,7 +32,8 @@ def check(store: Store) -> list[Finding]:
     """All damage in the store, with the checkpoints and variables that it costs.
 
     Kinds: segment-truncated, index-damaged, chunk-damaged, chunks-missing,
-    manifest-truncated, manifest-signature, unknown-format, leftover-temporary.
+    manifest-truncated, manifest-signature, manifest-unreadable, unknown-format,
+    leftover-temporary.
     """
     store.refresh()
     manifests = store.manifests()
@@ -110,15 +111,18 @@ def _of_missing(directory: Path, digests: frozenset[bytes]) -> Finding:
 
 
 def _of_manifest(path: Path, why: ManifestError) -> Finding:
+    checkpoint = path.stem.partition("-")[2]
+    try:
+        claimed = claimed_units(path) or ()
+        ends = path.read_bytes().endswith(b"}\n")
+    except OSError:
+        return Finding("manifest-unreadable", path, str(why), checkpoints=(checkpoint,))
     if isinstance(why, UnknownFormat):
         kind = "unknown-format"
-    elif not path.read_bytes().endswith(b"}\n"):
-        kind = "manifest-truncated"
     else:
-        kind = "manifest-signature"
-    names = sorted({name for _payload, names in claimed_units(path) or () for name in names})
-    id_ = path.stem.partition("-")[2]
-    return Finding(kind, path, str(why), checkpoints=(id_,), variables=tuple(names))
+        kind = "manifest-signature" if ends else "manifest-truncated"
+    names = tuple(sorted({name for _payload, names in claimed for name in names}))
+    return Finding(kind, path, str(why), checkpoints=(checkpoint,), variables=names)
 
 
 def _leftovers(directory: Path) -> list[Finding]:

@@ -137,18 +137,24 @@ def decode(data: bytes, key: bytes, where: str) -> Manifest:
         raise DamagedManifest(
             f"manifest {where}: the signature does not match: damaged, or not written by this user"
         )
-    raw: dict[str, Any] = json.loads(body)
-    if raw.get("format", 0) > FORMAT:
-        raise UnknownFormat(
-            f"manifest {where} has format {raw['format']}, this version reads up to {FORMAT}: "
-            "update checkpoint-kernel"
-        )
-    units = tuple(
-        Unit(**{**unit, **{key: tuple(unit[key]) for key in ("names", "needs", "hidden")}})
-        for unit in raw.pop("units")
-    )
-    skipped = tuple(Skipped(**entry) for entry in raw.pop("skipped"))
-    return Manifest(**{**raw, "pending": tuple(raw["pending"])}, units=units, skipped=skipped)
+    try:
+        raw: dict[str, Any] = json.loads(body)
+        if raw["format"] > FORMAT:
+            raise UnknownFormat(
+                f"manifest {where} has format {raw['format']}, this version reads up to "
+                f"{FORMAT}: update checkpoint-kernel"
+            )
+        units = tuple(Unit(**_known(Unit, unit)) for unit in raw.pop("units"))
+        skipped = tuple(Skipped(**_known(Skipped, entry)) for entry in raw.pop("skipped"))
+        return Manifest(**_known(Manifest, raw), units=units, skipped=skipped)
+    except (ValueError, KeyError, TypeError, AttributeError) as why:
+        raise DamagedManifest(f"manifest {where}: signed by us, but malformed: {why!r}") from why
+
+
+def _known(cls: type, raw: dict[str, Any]) -> dict[str, Any]:
+    """Only the fields that this version knows, lists as tuples: fields may be added in a format."""
+    names = {f.name for f in dataclasses.fields(cls)}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in names}
 
 
 def read(path: Path, key: bytes) -> Manifest:
@@ -172,6 +178,8 @@ def read_all(
             bad.append((path, why))
         except FileNotFoundError:
             continue  # pruned between the listing and the read
+        except OSError as why:
+            bad.append((path, DamagedManifest(f"manifest {path} cannot be read: {why}")))
     return good, bad
 
 
@@ -180,20 +188,10 @@ def load_key(path: Path) -> bytes:
 
     Raises ManifestError if another user owns the file or it is malformed.
     """
-    try:
-        text = path.read_text("ascii").strip()
-    except FileNotFoundError:
+    if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = secrets.token_hex(32)
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:  # another process was faster
-            return load_key(path)
-        try:
-            durable.write_all(fd, text.encode())
-            durable.fsync(fd)
-        finally:
-            os.close(fd)
+        _make_key(path)
+    text = path.read_text("ascii", errors="replace").strip()
     stat = path.stat()
     if stat.st_uid != os.geteuid():
         raise ManifestError(f"the signing key {path} belongs to user {stat.st_uid}, not to us")
@@ -206,3 +204,25 @@ def load_key(path: Path) -> bytes:
     if len(key) < 16:
         raise ManifestError(f"the signing key {path} is malformed: remove it to make a new one")
     return key
+
+
+def _make_key(path: Path) -> None:
+    """Publish a new key, unless another process is faster. Without it no checkpoint can be
+    trusted any more, so it is durable before anything is signed with it."""
+    temporary = durable.temporary_name(path.parent)
+    fd = durable.create(temporary)
+    try:
+        try:
+            durable.write_all(fd, secrets.token_hex(32).encode())
+            durable.fsync(fd)
+        finally:
+            os.close(fd)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass  # the other's key is the key
+        except OSError:  # a filesystem without hard links
+            durable.rename(temporary, path)
+    finally:
+        durable.unlink(temporary)
+    durable.fsync_directory(path.parent)

@@ -153,13 +153,17 @@ def _named_payloads(store: Store) -> set[str]:
 
 
 def claimed_units(path: Path) -> list[tuple[str, tuple[str, ...]]] | None:
-    """(payload, names) of each unit that an unverified manifest claims; None if unreadable."""
+    """(payload, names) of each unit that an unverified manifest claims; None if malformed.
+
+    Raises OSError: what the disk does not give us now it may give later.
+    """
+    data = path.read_bytes()
     try:
-        body = json.loads(path.read_bytes().partition(b"\n")[2])
+        body = json.loads(data.partition(b"\n")[2])
         units = [(str(u["payload"]), tuple(map(str, u["names"]))) for u in body["units"]]
         for payload, _names in units:
             bytes.fromhex(payload)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
     return units
 
