@@ -10,12 +10,10 @@ import time
 from pathlib import Path
 
 from store_cases import KEY, load
+from writer_program import state_of
 
 from checkpoint_kernel.check import check
 from checkpoint_kernel.store import Store
-
-sys.path.insert(0, str(Path(__file__).parent))
-from writer_program import state_of
 
 SEED = 20261123
 BUDGET_S = 10.0
