@@ -42,10 +42,10 @@ def test_outgrowing_the_cap_is_told_as_such_and_the_variables_are_back(
     death = jupyter_env.checkpoint_json("deaths")[-1]
     assert death["cause"] == "oom-killed-by-cap"
     assert death["notebook"].endswith(notebook_path)
-    assert death["signal"] == 9
+    assert death["signal"] == "SIGKILL"
     assert death["cell"] == 2
     assert death["line"] in (2, 3)
-    assert death["source"] in EAT.splitlines()
+    assert death["source"] in [line.strip() for line in EAT.splitlines()]
     assert death["because"]
     assert death["schema_version"] >= 1
     assert death["time"].startswith("20")

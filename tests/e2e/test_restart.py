@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -97,35 +98,37 @@ def test_restore_never_starts_clean_after_a_death_and_offers_the_state(
     notebook.close()
 
 
-class TestHung:
-    """A kernel that answers neither interrupt nor shutdown, restarted by the user."""
+@pytest.fixture(scope="module")
+def hung(server: JupyterServer) -> Iterator[Notebook]:
+    """A kernel that answered neither interrupt nor shutdown, restarted by the user."""
+    notebook = server.open("hung.ipynb")
+    result = notebook.run("x = 41").ok()
+    wait_for_checkpoint(notebook, result.execution_count)
+    # PyDLL keeps the interpreter's lock: no Python code runs in this process for an hour.
+    cell_id = notebook.start(
+        "import ctypes, time\nprint('in')\ntime.sleep(1)\nctypes.PyDLL(None).sleep(3600)"
+    )
+    notebook.wait_shown(cell_id, "in")
+    time.sleep(1.5)
+    notebook.restart(seconds=90)
+    yield notebook
+    notebook.close()
 
-    @pytest.fixture(scope="class")
-    def hung(self, server: JupyterServer) -> Iterator[Notebook]:
-        notebook = server.open("hung.ipynb")
-        result = notebook.run("x = 41").ok()
-        wait_for_checkpoint(notebook, result.execution_count)
-        # PyDLL keeps the interpreter's lock: no Python code runs in this process for an hour.
-        cell_id = notebook.start("import ctypes\nprint('in')\nctypes.PyDLL(None).sleep(3600)")
-        notebook.wait_shown(cell_id, "in")
-        notebook.restart(seconds=90)
-        yield notebook
-        notebook.close()
 
-    def test_a_hung_kernel_restarts_clean_and_offers_the_state(self, hung: Notebook) -> None:
-        first = hung.run("x")
-        assert first.error == "NameError: name 'x' is not defined"
-        assert "%checkpoint restore" in first.text
+def test_a_hung_kernel_restarts_clean_and_offers_the_state(hung: Notebook) -> None:
+    first = hung.run("x")
+    assert first.error == "NameError: name 'x' is not defined"
+    assert "%checkpoint restore" in first.text
 
-    def test_a_hung_kernel_is_on_record_as_hung(
-        self, hung: Notebook, jupyter_env: Environment
-    ) -> None:
-        deaths = jupyter_env.checkpoint_json("deaths")
-        assert [d["cause"] for d in deaths if d["notebook"].endswith("hung.ipynb")] == ["hung"]
 
-    def test_restore_by_hand_works_after_a_hang(self, hung: Notebook) -> None:
-        hung.run("%checkpoint restore").ok()
-        assert hung.run("x").ok().value == "41"
+def test_a_hung_kernel_is_on_record_as_hung(hung: Notebook, jupyter_env: Environment) -> None:
+    deaths = jupyter_env.checkpoint_json("deaths")
+    assert [d["cause"] for d in deaths if d["notebook"].endswith("hung.ipynb")] == ["hung"]
+
+
+def test_restore_by_hand_works_after_a_hang(hung: Notebook) -> None:
+    hung.run("%checkpoint restore").ok()
+    assert hung.run("x").ok().value == "41"
 
 
 def test_quitting_from_a_cell_is_told_and_not_called_a_crash(
