@@ -40,6 +40,11 @@ def of_path(path: Path) -> Notebook:
     return Notebook(path=real, key=f"{stem}-{digest[:12]}")
 
 
+def names_directory(name: str) -> bool:
+    """Whether a session name lacks the notebook's: all notebooks beside it would be one."""
+    return name.endswith("/") or Path(name).is_dir()
+
+
 def of_frontend(
     env: Mapping[str, str] | None, cwd: str | None, root: str | None, kernel_id: str
 ) -> Notebook:
@@ -50,7 +55,7 @@ def of_frontend(
     sends a path only is given back that path, relative to the server's root.
     """
     name = (env or {}).get(SESSION_NAME)
-    if not name:
+    if not name or names_directory(name):
         return of_kernel(kernel_id)
     path = Path(_VSCODE.sub("", name))
     if path.is_absolute():

@@ -22,7 +22,7 @@ from traitlets import Any as AnyTrait
 
 from checkpoint_kernel import contract, session
 
-from . import config, notebook, post_mortem
+from . import config, notebook, post_mortem, server_request
 from .launch import Launch, NotStarted, Started, is_ours, parse_answer
 from .other_python import check_importable
 
@@ -87,9 +87,21 @@ class CheckpointProvisioner(LocalProvisioner):
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Refuse a bad config before anything is started; note what the frontend passed."""
         self.config_now()
-        self._passed_env = kwargs.get("env")
+        self._passed_env = await self._with_notebook(kwargs.get("env"))
         launch_kwargs: dict[str, Any] = await super().pre_launch(**kwargs)
         return launch_kwargs
+
+    async def _with_notebook(self, env: dict[str, str] | None) -> dict[str, str] | None:
+        """The frontend's `env`, its notebook filled in from the request if it is not there."""
+        name = (env or {}).get(notebook.SESSION_NAME)
+        if env is None or not name or not notebook.names_directory(name):
+            return env
+        try:
+            path = await server_request.notebook_path()
+        except Exception as why:  # of another server version, or of a client's odd request
+            self.log.warning("the notebook of kernel %s is not known: %r", self.kernel_id, why)
+            path = None
+        return {**env, notebook.SESSION_NAME: path or ""}
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Start the supervisor, and return when the kernel runs under it.
