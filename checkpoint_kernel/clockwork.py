@@ -7,6 +7,7 @@ otherwise where the main thread stands. Making the checkpoint is `checkpoint`'s.
 
 from __future__ import annotations
 
+import _thread
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from .flight_recorder import FlightRecorder
 from .safe_point import IDLE, MainThreadCall
 
 _BUSY_TICK_S: Final = 0.2
+_FIRST_TICK_S: Final = 0.01  # a cell that kills at once should have its line on record
 _CHILD_TICK_S: Final = 0.05
 _IDLE_TICK_S: Final = 1.0
 # A checkpoint inside a C call is worth less: wait this long for a clean moment first.
@@ -49,24 +51,23 @@ class Clockwork(threading.Thread):
         self._wake = threading.Event()
         self._stopped = False
         self.enabled = True  # False: sample only, take nothing
-        self._busy_since: float | None = None
+        self.busy_since: float | None = None  # monotonic
         self._last_taken = time.monotonic()
         self._asked_at: float | None = None
         self._idle_asked = False
-        self._resend_interrupt = False
         self._in_main_thread = MainThreadCall(self._at_safe_point)
 
     # --- told by the main thread --------------------------------------------------------
 
     def cell_began(self) -> None:
         """A cell starts running."""
-        self._busy_since = time.monotonic()
+        self.busy_since = time.monotonic()
         self._asked_at = None
         self._wake.set()
 
     def cell_ended(self) -> None:
         """The cell has ended; the namespace is quiet."""
-        self._busy_since = None
+        self.busy_since = None
         self._asked_at = None
         self._wake.set()
 
@@ -88,30 +89,39 @@ class Clockwork(threading.Thread):
     def _tick_s(self) -> float:
         if self._checkpointer is not None and self._checkpointer.running:
             return _CHILD_TICK_S
-        return _IDLE_TICK_S if self._busy_since is None else _BUSY_TICK_S
+        if self.busy_since is None:
+            return _IDLE_TICK_S
+        running_s = time.monotonic() - self.busy_since
+        return min(max(running_s, _FIRST_TICK_S), _BUSY_TICK_S)
 
     def _look(self) -> None:
-        if self._resend_interrupt:
-            self._resend_interrupt = False
-            import _thread
-
-            _thread.interrupt_main()
+        self._hand_on_error()
         self._sample()
         checkpointer = self._checkpointer
         if checkpointer is None or not checkpointer.watch() or not self.enabled:
             return
-        if self._busy_since is None:
+        if self.busy_since is None:
             if checkpointer.stale_since is not None and not self._idle_asked:
                 self._idle_asked = True
                 self._when_idle(self._while_idle)
         elif self._due(checkpointer):
             self._ask()
 
+    def _hand_on_error(self) -> None:
+        """What went wrong in the main thread: a Ctrl-C belongs to the cell, the rest to us."""
+        error, self._in_main_thread.error = self._in_main_thread.error, None
+        if isinstance(error, KeyboardInterrupt):
+            _thread.interrupt_main()
+        elif error is not None and self._checkpointer is not None:
+            self._asked_at = None
+            self._last_taken = time.monotonic()
+            self._checkpointer.settled.trouble = f"{type(error).__name__}: {error}"
+
     def _sample(self) -> None:
         """Keep the flight recorder's line and memory current."""
         now = time.time()
         fields: dict[str, Any] = {"rss_bytes": memory.rss_bytes(), "sampled": now}
-        if self._busy_since is not None:
+        if self.busy_since is not None:
             frame = sys._current_frames().get(self._main_thread or 0)
             line = cell_line(frame, self._main, self._recorder.flight.cell_file)
             if line is not None:
@@ -120,7 +130,7 @@ class Clockwork(threading.Thread):
 
     def _due(self, checkpointer: Checkpointer) -> bool:
         now = time.monotonic()
-        began = self._busy_since
+        began = self.busy_since
         if self._interval_s <= 0 or began is None:
             return False
         if now - max(began, self._last_taken) >= self._interval_s:
@@ -143,14 +153,9 @@ class Clockwork(threading.Thread):
     # --- in the main thread -------------------------------------------------------------
 
     def _at_safe_point(self, frame: types.FrameType | None) -> None:
-        """Between two bytecodes of the running cell. Must not raise into the user's code."""
-        try:
-            if self._asked_at is not None and self._busy_since is not None:
-                self._take(frame, in_c=False)
-        except KeyboardInterrupt:
-            # The user's Ctrl-C hit us instead of the cell: send it on, from the clock.
-            self._resend_interrupt = True
-            self._wake.set()
+        """Between two bytecodes of the running cell."""
+        if self._asked_at is not None and self.busy_since is not None:
+            self._take(frame, in_c=False)
 
     def _take(self, frame: types.FrameType | None, in_c: bool) -> None:
         checkpointer, asked_at = self._checkpointer, self._asked_at
@@ -170,7 +175,7 @@ class Clockwork(threading.Thread):
         """On the kernel's event loop, between two messages."""
         self._idle_asked = False
         checkpointer = self._checkpointer
-        idle = self._busy_since is None and not self._stopped
+        idle = self.busy_since is None and not self._stopped
         if idle and checkpointer is not None and checkpointer.stale_since is not None:
             checkpointer.take("cell", IDLE)
 

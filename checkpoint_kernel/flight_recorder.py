@@ -43,6 +43,7 @@ class Flight:
     restoring_unit: str | None = None  # the unit that is being loaded right now
     restore_done: bool = False
     shutdown: str | None = None  # "restart" or "shutdown": a shutdown_request has arrived
+    sent_itself: str | None = None  # a signal that the kernel was about to send itself: "SIGKILL"
     exiting: str | None = None  # why the kernel is leaving: "exit()", "os._exit(3)", "SIGTERM",
     # "parent gone", "atexit"; None if it did not know that it was going to
 

@@ -20,7 +20,7 @@ from ipykernel.ipkernel import IPythonKernel
 
 from . import manifest, notice, restore, safe_point
 from .checkpoint import Checkpointer
-from .clockwork import Clockwork
+from .clockwork import Clockwork, cell_line
 from .flight_recorder import FlightRecorder
 from .magics import CheckpointMagics
 from .manifest import Manifest, ManifestError
@@ -98,7 +98,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         shell.events.register("pre_run_cell", self._guarded(self._cell_begins))
         shell.events.register("post_run_cell", self._guarded(self._cell_ended))
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        os._exit = self._noting_exit(os._exit)
+        last_words.install(self._note_end)
         atexit.register(self._at_exit)
         self.clockwork.start()
 
@@ -123,17 +123,19 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         shell = self.shell
         source = info.raw_cell or ""
         counted = int(bool(info.store_history))
+        # IPython 9 has counted on by now, older ones have not; the history tells both.
+        number = len(shell.history_manager.input_hist_parsed)
         self.recorder.update(
             state="busy",
-            execution_count=shell.execution_count,
+            execution_count=number,
             cell_source=source,
-            cell_file=shell.compile.get_code_name(source, source, shell.execution_count),
+            cell_file=shell.compile.get_code_name(source, source, number),
             cell_started=time.time(),
             line=None,
             cells_started=self.recorder.flight.cells_started + counted,
         )
-        self._changed()
         self.clockwork.cell_began()
+        self._changed()
         if info.store_history:
             self._say()
 
@@ -192,6 +194,14 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             off,
             self.session_record,
         )
+
+    @property
+    def missed_a_cell(self) -> bool:
+        """An earlier cell's end found a snapshot under way, so that no checkpoint holds it."""
+        checkpointer, began = self.checkpointer, self.clockwork.busy_since
+        if checkpointer is None or checkpointer.stale_since is None or self._switched_off:
+            return False
+        return began is not None and checkpointer.stale_since < began
 
     def the_store(self) -> Store:
         """The open store; StoreError with the reason where there is none."""
@@ -270,15 +280,11 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         with contextlib.suppress(Exception):
             self.save_last("parent-gone", _SIGTERM_LIMIT_S, position)
 
-    def _noting_exit(self, leave: Callable[[int], Any]) -> Any:
-        """os._exit, with a word to the flight recorder first."""
-
-        def _exit(status: int) -> Any:
-            if os.getpid() == self._pid and self.recorder.flight.exiting is None:
-                self.recorder.update(exiting=f"os._exit({status})")
-            return leave(status)
-
-        return _exit
+    def _note_end(self, **fields: str) -> None:
+        """The user's code is about to end the kernel: which line, before it is too late."""
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        line = cell_line(frame, self.shell.user_ns, self.recorder.flight.cell_file)
+        self.recorder.update(line=line, sampled=time.time(), **fields)
 
     def _at_exit(self) -> None:
         if os.getpid() == self._pid and self.recorder.flight.exiting is None:

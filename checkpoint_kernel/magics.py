@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .kernel import CheckpointKernel
 
 SAVE_LIMIT_S = 600.0
+STATUS_WAIT_S = 1.0
 
 
 @magics_class
@@ -52,8 +54,14 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         print(__doc__)
 
     def _status(self, _arguments: list[str]) -> None:
-        kernel = self._kernel
-        print(kernel.status())
+        checkpointer = self._kernel.checkpointer
+        if checkpointer is not None:
+            # The last cell's checkpoint is usually milliseconds away from its commit.
+            deadline = time.monotonic() + STATUS_WAIT_S
+            if checkpointer.finish(deadline) and self._kernel.missed_a_cell:
+                checkpointer.take("status", IDLE)
+                checkpointer.finish(deadline)
+        print(self._kernel.status())
 
     def _save(self, _arguments: list[str]) -> None:
         checkpointer = self._checkpointer()

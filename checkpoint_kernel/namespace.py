@@ -99,7 +99,6 @@ def interactive_state(shell: Any) -> dict[str, Any]:
         if len(entry) == 4 and (name in files or "ipykernel_" in name or "<ipython-input" in name)
     }
     return {
-        "execution_count": shell.execution_count,
         "parsed": list(history.input_hist_parsed),
         "raw": list(history.input_hist_raw),
         "sources": sources,
@@ -124,7 +123,7 @@ def restore_interactive_state(shell: Any, state: dict[str, Any]) -> None:
     known = getattr(shell.compile, "_filename_map", None)
     if known is not None:
         known.update(state["filename_map"])
-    shell.execution_count = max(state["execution_count"], len(state["parsed"]))
+    shell.execution_count = len(state["parsed"])
 
 
 def restore_last_outputs(shell: Any) -> None:

@@ -6,7 +6,6 @@ Pure text, for any frontend: functions from records to lines. Printing is `kerne
 from __future__ import annotations
 
 import json
-import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -56,17 +55,14 @@ def listed(names: Iterable[str]) -> str:
 
 
 def boxed(lines: Sequence[str]) -> str:
-    """Lines between two rules, wrapped, so that they stand apart from the cell's output."""
+    """Lines between two rules, so that they stand apart from the cell's output.
+
+    One line needs no frame. Frontends wrap long lines, each to its own width.
+    """
+    if len(lines) == 1:
+        return f"[{_SIGN}] {lines[0]}"
     rule = "─" * (_WIDTH - len(_SIGN) - 4)
-    body = []
-    for line in lines:
-        indent = " " * (len(line) - len(line.lstrip()))
-        wrapped = textwrap.wrap(
-            line.lstrip(), _WIDTH, initial_indent=indent, subsequent_indent=indent + "  ",
-            break_long_words=False, break_on_hyphens=False,
-        )  # fmt: skip
-        body += wrapped or [""]
-    return "\n".join([f"── {_SIGN} {rule}", *body, "─" * _WIDTH]) + "\n"
+    return "\n".join([f"── {_SIGN} {rule}", *lines, "─" * _WIDTH])
 
 
 def at_start(
@@ -90,10 +86,8 @@ def at_start(
         if death and death.get("remedy"):
             lines.append(f"What to do: {death['remedy']}")
         lines.append("More: %checkpoint why, %checkpoint")
-    elif plan.checkpoint is not None:
-        lines.append(plan.because)
-        lines += list(plan.warnings)
-        lines.append(_offer(checkpoint))
+    elif plan.checkpoint is not None and (checkpoint is None or checkpoint.names):
+        lines += [f"{plan.because} {_offer(checkpoint)}", *plan.warnings]
     elif plan.warnings or plan.death:
         lines += [plan.because, *plan.warnings]
     lines += list(record.warnings)
@@ -103,10 +97,8 @@ def at_start(
 def _offer(checkpoint: Manifest | None) -> str:
     if checkpoint is None:
         return "Bring the variables back with: %checkpoint restore"
-    count = len(checkpoint.names)
-    variables = "1 variable" if count == 1 else f"{count} variables"
     return (
-        f"This start is clean. Bring {variables} as of {clock(checkpoint.time)} back with: "
+        f"Bring {_counted(checkpoint.names)} as of {clock(checkpoint.time)} back with: "
         "%checkpoint restore"
     )
 
@@ -138,7 +130,11 @@ def _restored(
 
 
 def _counted(names: Sequence[str]) -> str:
-    return "1 variable" if len(names) == 1 else f"{len(names)} variables"
+    """`12 variables and 1 output`."""
+    outputs = sum(name.startswith("Out[") for name in names)
+    counts = [(len(names) - outputs, "variable"), (outputs, "output")]
+    parts = [f"{n} {noun}" if n == 1 else f"{n} {noun}s" for n, noun in counts if n]
+    return " and ".join(parts) or "0 variables"
 
 
 def _as_of(checkpoint: Manifest | None, death: dict[str, Any] | None) -> str:

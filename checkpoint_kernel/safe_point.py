@@ -116,8 +116,11 @@ def examine(
     if cell is None:
         return Position(not in_c, None, (), ())
     inner = stack[: stack.index(cell)]  # innermost first, without the cell
-    callers = [caller for callee, caller in zip(inner, [*inner[1:], cell], strict=True)
-               if not READS_FRAMES or _entered_from_c(callee)]  # fmt: skip
+    callers = [
+        caller
+        for callee, caller in zip(inner, [*inner, cell][1:], strict=True)
+        if not READS_FRAMES or _entered_from_c(callee)
+    ]
     if in_c and innermost is not None:
         callers.insert(0, innermost)
     frames = tuple(f for f in reversed(inner) if f.f_globals is main)
@@ -149,12 +152,14 @@ _Callback = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 class MainThreadCall:
     """A function that another thread can have run in the main thread, between two bytecodes.
 
-    It never raises into the user's code. Source: Py_AddPendingCall in the C API manual.
+    What it raises is kept in `error`: nothing may reach the user's code from here.
+    Source: Py_AddPendingCall in the C API manual.
     """
 
     def __init__(self, function: Callable[[types.FrameType | None], None]) -> None:
         self._function = function
         self._pending = False
+        self.error: BaseException | None = None
         self._callback = _Callback(self._run)  # kept: C holds only its address
 
     def request(self) -> bool:
@@ -171,6 +176,9 @@ class MainThreadCall:
         return self._pending
 
     def _run(self, _argument: object) -> int:
-        self._pending = False
-        self._function(sys._getframe().f_back)
+        try:
+            self._pending = False
+            self._function(sys._getframe().f_back)
+        except BaseException as why:
+            self.error = why
         return 0
