@@ -33,7 +33,7 @@ def test_a_death_inside_a_long_cell_loses_seconds_and_not_the_cell(hasty: Notebo
     count, whole = first.text.splitlines()[-1].split()
     assert int(count) > 50
     assert whole == "True"
-    assert "did not finish" in first.text
+    assert "did not finish" in first.prose
 
 
 def test_the_notice_names_the_checkpoint_from_before_the_unfinished_cell(hasty: Notebook) -> None:
@@ -46,7 +46,7 @@ def test_the_notice_names_the_checkpoint_from_before_the_unfinished_cell(hasty: 
     hasty.finish(cell_id)
     first = hasty.run("print(len(steps) > 0)").ok()
     assert first.text.endswith("True\n")
-    assert f"%checkpoint restore {before.id}" in " ".join(first.text.split())
+    assert f"%checkpoint restore {before.id}" in first.prose
     hasty.run(f"%checkpoint restore {before.id}").ok()
     assert hasty.run("steps").ok().value == "[]"
 

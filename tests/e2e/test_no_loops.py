@@ -76,7 +76,7 @@ def test_deaths_before_the_first_cell_fall_back_to_a_clean_start_that_offers_the
         notebook.kill_kernel()
     first = notebook.run("x")
     assert first.error == UNDEFINED.format("x")
-    assert "%checkpoint restore" in first.text
+    assert "%checkpoint restore" in first.prose
     notebook.run("%checkpoint restore").ok()
     assert notebook.run("x").ok().value == "2"
 
@@ -89,7 +89,7 @@ def test_a_cell_that_kills_three_times_does_not_cost_the_variables(notebook: Not
         notebook.run_to_death("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
         first = notebook.run("x").ok()
         assert first.value == "41"
-        notices.append(first.text)
+        notices.append(first.prose)
     assert "twice" in notices[1] or "2 times" in notices[1], notices[1]
     assert "3 times" in notices[2] or "three times" in notices[2], notices[2]
 

@@ -92,7 +92,7 @@ def test_restore_never_starts_clean_after_a_death_and_offers_the_state(
     first = notebook.run("x")
     assert first.error == "NameError: name 'x' is not defined"
     assert "killed" in first.text
-    assert "%checkpoint restore" in first.text
+    assert "%checkpoint restore" in first.prose
     notebook.run("%checkpoint restore").ok()
     assert notebook.run("x").ok().value == "41"
     notebook.close()
@@ -118,7 +118,7 @@ def hung(server: JupyterServer) -> Iterator[Notebook]:
 def test_a_hung_kernel_restarts_clean_and_offers_the_state(hung: Notebook) -> None:
     first = hung.run("x")
     assert first.error == "NameError: name 'x' is not defined"
-    assert "%checkpoint restore" in first.text
+    assert "%checkpoint restore" in first.prose
 
 
 def test_a_hung_kernel_is_on_record_as_hung(hung: Notebook, jupyter_env: Environment) -> None:

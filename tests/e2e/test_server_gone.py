@@ -24,7 +24,7 @@ def test_after_the_servers_death_opening_the_notebook_brings_the_state(
         first = notebook.run("print('opened again')").ok()
         assert "server" in first.text
         if "restored" not in first.text:
-            assert "%checkpoint restore" in first.text
+            assert "%checkpoint restore" in first.prose
             notebook.run("%checkpoint restore").ok()
         assert notebook.run("x").ok().value == "41"
 
@@ -42,7 +42,7 @@ def test_after_an_orderly_shutdown_opening_the_notebook_is_clean_and_offers_the_
         notebook = server.open("analysis.ipynb")
         first = notebook.run("x")
         assert first.error == "NameError: name 'x' is not defined"
-        assert "%checkpoint restore" in first.text
+        assert "%checkpoint restore" in first.prose
         notebook.run("%checkpoint restore").ok()
         assert notebook.run("x").ok().value == "41"
 

@@ -43,6 +43,11 @@ class Result:
         """All that a user could read below the cell, in order."""
         return "".join(_as_text(output) for output in self.outputs)
 
+    @property
+    def prose(self) -> str:
+        """`text` without its line breaks: the notice wraps its sentences."""
+        return " ".join(self.text.split())
+
     def ok(self) -> Result:
         """This result, after an assertion that the cell did not fail."""
         assert self.status == "ok", f"the cell ended with {self.status}:\n{self.text}"

@@ -113,11 +113,9 @@ class JupyterServer:
 
     def create_session(self, path: str, kernel_name: str = KERNEL_NAME) -> dict[str, Any]:
         """POST /api/sessions, which starts the kernel, or finds the one that runs."""
-        answer: dict[str, Any] = self.request(
-            "POST",
-            "/api/sessions",
-            json={"path": path, "name": "", "type": "notebook", "kernel": {"name": kernel_name}},
-        )
+        body: dict[str, Any] = {"path": path, "name": Path(path).name, "type": "notebook"}
+        body["kernel"] = {"name": kernel_name}
+        answer: dict[str, Any] = self.request("POST", "/api/sessions", json=body)
         return answer
 
     def kill(self) -> None:
