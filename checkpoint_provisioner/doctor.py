@@ -22,7 +22,7 @@ from tabulate import tabulate
 from checkpoint_kernel.contract import PROVISIONER_NAME
 
 from . import config, doctor_machine, pythons
-from .doctor_machine import Check
+from .doctor_machine import Check, Level
 from .kernelspec import KERNEL_FILE
 
 _FORK_GLIBC = (2, 34)
@@ -92,14 +92,19 @@ def _server_halves() -> list[Check]:
     servers = pythons.of_servers()
     asked = {**servers}
     asked[pythons.own()] = ["this command", *servers.get(pythons.own(), [])]
-    checks = [_server_half(python, commands) for python, commands in asked.items()]
+    # The first on PATH is the one that `jupyter lab` starts; others may be of other projects.
+    ours = (pythons.own(), next(iter(servers), pythons.own()))
+    checks = [
+        _server_half(python, commands, "fail" if python in ours else "warn")
+        for python, commands in asked.items()
+    ]
     if not servers:
         said = "no Jupyter server was found on PATH, so none was looked into"
         checks.append(Check("server half", "warn", said, "run this where you start the server"))
     return checks
 
 
-def _server_half(python: str, commands: list[str]) -> Check:
+def _server_half(python: str, commands: list[str], level_without: Level) -> Check:
     name = "server half"
     try:
         found = pythons.ask(python)
@@ -111,7 +116,7 @@ def _server_half(python: str, commands: list[str]) -> Check:
         f"{found.prefix} ({', '.join(commands)}) does not know {PROVISIONER_NAME}: "
         "its frontends hide the kernel"
     )
-    return Check(name, "fail", said, found.pip_command)
+    return Check(name, level_without, said, found.pip_command)
 
 
 @dataclass(frozen=True)

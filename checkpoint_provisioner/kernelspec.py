@@ -62,7 +62,7 @@ def install(request: Request) -> Installed:
     directory = kernels / name
     python = _kernel_half(request.python or pythons.own())
     spec = _spec(request, python, directory)
-    lookup = [Path(entry) for entry in KernelSpecManager().kernel_dirs]
+    lookup = [Path(os.path.realpath(entry)) for entry in KernelSpecManager().kernel_dirs]
     _refuse_shadowed(directory, lookup)
     replaced = _write(directory, spec)
     warnings = [*_not_looked_up(kernels, lookup), *_missing_server_halves()]
@@ -150,12 +150,11 @@ def _spec(request: Request, python: Interpreter, directory: Path) -> dict[str, A
 
 def _refuse_shadowed(directory: Path, lookup: list[Path]) -> None:
     """Another kernelspec of this name, earlier in the lookup, would be the one that starts."""
-    if directory.parent not in lookup:
+    kernels = directory.parent.resolve()
+    if kernels not in lookup:
         return
-    for earlier in lookup[: lookup.index(directory.parent)]:
+    for earlier in lookup[: lookup.index(kernels)]:
         for other in _specs_named(directory.name, earlier):
-            if other.resolve() == directory.resolve():
-                continue
             raise InstallError(
                 f"{other} comes before {directory} in Jupyter's lookup and would hide it. "
                 f"Install there with {_flag_for(earlier)}, take another --name, or remove it "
@@ -173,10 +172,10 @@ def _specs_named(name: str, kernels: Path) -> list[Path]:
 
 
 def _flag_for(kernels: Path) -> str:
-    """The flag that writes to this directory."""
-    if kernels == Path(KernelSpecManager().user_kernel_dir):
+    """The flag that writes to this directory, which is a real path."""
+    if kernels == Path(KernelSpecManager().user_kernel_dir).resolve():
         return "--user"
-    if kernels == Path(sys.prefix) / "share" / "jupyter" / "kernels":
+    if kernels == Path(sys.prefix).resolve() / "share" / "jupyter" / "kernels":
         return "--sys-prefix"
     if kernels.parts[-3:] == ("share", "jupyter", "kernels"):
         return f"--prefix {kernels.parents[2]}"
@@ -211,7 +210,7 @@ def _write(directory: Path, spec: dict[str, Any]) -> bool:
 
 
 def _not_looked_up(kernels: Path, lookup: list[Path]) -> list[str]:
-    if kernels in lookup:
+    if kernels.resolve() in lookup:
         return []
     return [
         f"{kernels} is not among the directories that Jupyter looks in from this environment. "

@@ -1,12 +1,15 @@
 """Stands in for the supervisor: caps a child, lets it do one thing, prints what it saw as JSON.
 
-capped_program.py LIMIT WHAT     WHAT: eat MIB | worker-eats MIB | flock | nothing
+capped_program.py LIMIT WHAT     WHAT: eat MIB | reload-eat MIB | worker-eats MIB | flock | nothing
+
+`reload-eat` has systemd read its configuration again before the child eats.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from dataclasses import asdict
@@ -45,13 +48,16 @@ def main() -> None:
     limit, what, *more = sys.argv[1:]
     handle = policy.prepare(None if limit == "none" else limit, "50%", "test kernel/1")
     before = handle.counters()
+    if what == "reload-eat":
+        whose = ["--user"] if os.geteuid() else []
+        subprocess.run(["systemctl", *whose, "daemon-reload"], check=True, timeout=60)
     pid = os.fork()
     if pid == 0:
         code = 99
         try:
             handle.enter()
             code = 0
-            if what == "eat":
+            if what.endswith("eat"):
                 eat(int(more[0]))
             elif what == "worker-eats":
                 worker_eats(int(more[0]))

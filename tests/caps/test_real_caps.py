@@ -75,6 +75,16 @@ def test_a_worker_over_the_cap_is_killed_and_the_kernel_lives() -> None:
     assert seen["after"]["oom_kill"] >= 1
 
 
+def test_a_daemon_reload_does_not_drop_the_cap_inside_the_scope() -> None:
+    cap = enforced("96M", "nothing")["cap"]
+    if cap["backend"] != "systemd scope":
+        pytest.skip(f"the backend here is {cap['backend']}, which systemd does not manage")
+    seen = enforced("96M", "reload-eat", "300")
+    assert seen["after"]["limit_bytes"] == 96 << 20
+    assert seen["status"] == -9
+    assert seen["after"]["oom_local"] > seen["before"]["oom_local"]
+
+
 def test_closing_removes_the_group_twice_is_harmless_and_the_last_reading_stays() -> None:
     seen = enforced("96M", "eat", "300")
     assert seen["closed"] is None

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ class Patient:
     def __init__(self, directory: Path) -> None:
         self.data = directory / "data"
         self.data.mkdir()
+        self.path = str(Path(sys.executable).parent)
 
     def examine(self, *words: str, status: int = 0) -> dict[str, list[dict[str, Any]]]:
         done = self.run("--json", *words)
@@ -37,7 +39,7 @@ class Patient:
             env={
                 **os.environ,
                 "JUPYTER_DATA_DIR": str(self.data),
-                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+                "PATH": f"{self.path}:/usr/bin:/bin",
             },
             capture_output=True,
             text=True,
@@ -107,6 +109,24 @@ def test_without_a_kernelspec_it_says_how_to_install_one(patient: Patient) -> No
     found = patient.examine()
     ours = [c for c in found["kernelspec"] if c["remedy"] == "jupyter checkpoint install"]
     assert ours or all(str(patient.data) not in c["said"] for c in found["kernelspec"])
+
+
+def test_a_server_without_our_half_fails_with_the_pip_command(
+    patient: Patient, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+    python = tmp_path / "bare/bin/python"
+    server = tmp_path / "bin/jupyter-lab"
+    server.parent.mkdir()
+    # As pip writes it where the path is too long for a shebang.
+    quotes = "'" * 3
+    server.write_text(f'#!/bin/sh\n{quotes}exec\' "{python}" "$0" "$@"\n\' {quotes}\n')
+    server.chmod(0o755)
+    patient.path = str(server.parent)
+    found = patient.examine(status=1)
+    (check,) = [c for c in found["server half"] if c["level"] == "fail"]
+    assert str(server) in check["said"]
+    assert check["remedy"] == f"{python} -m pip install checkpoint-kernel"
 
 
 def test_a_kernelspec_with_a_bad_value_fails_naming_key_and_value(patient: Patient) -> None:

@@ -200,6 +200,19 @@ def test_the_users_kernelspec_hides_that_of_a_prefix_after_it(machine: Machine) 
     assert not (Path(sys.prefix) / "share/jupyter/kernels" / NAME).exists()
 
 
+def test_a_prefix_reached_by_a_link_is_still_seen_to_be_hidden(
+    machine: Machine, tmp_path: Path
+) -> None:
+    late = tmp_path / "late"
+    late.mkdir()
+    (tmp_path / "link").symlink_to(late)
+    machine.env["JUPYTER_PATH"] = f"{machine.prefix}/share/jupyter:{late}/share/jupyter"
+    assert machine.run("install", "--prefix", str(machine.prefix)).returncode == 0
+    done = machine.run("install", "--prefix", str(tmp_path / "link"))
+    assert done.returncode == 1
+    assert f"--prefix {machine.prefix}" in done.stderr
+
+
 def test_a_directory_that_jupyter_does_not_look_in_is_a_warning(
     machine: Machine, tmp_path: Path
 ) -> None:
