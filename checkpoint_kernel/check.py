@@ -35,6 +35,7 @@ def check(store: Store) -> list[Finding]:
     manifest-truncated, manifest-signature, manifest-unreadable, unknown-format,
     leftover-temporary.
     """
+    store.forget()
     store.refresh()
     manifests = store.manifests()
     found = [_of_manifest(path, why) for path, why in store.damaged]

@@ -8,6 +8,7 @@ Standard library only, so that the supervisor can read it; payloads are `store`'
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import hmac
 import json
@@ -153,8 +154,13 @@ def decode(data: bytes, key: bytes, where: str) -> Manifest:
 
 def _known(cls: type, raw: dict[str, Any]) -> dict[str, Any]:
     """Only the fields that this version knows, lists as tuples: fields may be added in a format."""
-    names = {f.name for f in dataclasses.fields(cls)}
+    names = _field_names(cls)
     return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in names}
+
+
+@functools.cache
+def _field_names(cls: type) -> frozenset[str]:
+    return frozenset(f.name for f in dataclasses.fields(cls))
 
 
 def read(path: Path, key: bytes) -> Manifest:
@@ -162,24 +168,39 @@ def read(path: Path, key: bytes) -> Manifest:
     return decode(path.read_bytes(), key, str(path))
 
 
+# What has been read and verified: path -> (what `stat` said of the file, its content).
+Cache = dict[Path, tuple[tuple[int, int, int], Manifest]]
+
+
 def read_all(
-    notebook_directory: Path, key: bytes
+    notebook_directory: Path, key: bytes, cache: Cache | None = None
 ) -> tuple[list[Manifest], list[tuple[Path, ManifestError]]]:
-    """All manifests, oldest first, and those that cannot be used, each with its reason."""
+    """All manifests, oldest first, and those that cannot be used, each with its reason.
+
+    A `cache` that is handed in again spares reading files that have not changed.
+    """
+    known = {} if cache is None else cache
     good: list[Manifest] = []
     bad: list[tuple[Path, ManifestError]] = []
     directory = notebook_directory / MANIFESTS
     if not directory.is_dir():
         return good, bad
-    for path in sorted(directory.glob("[0-9]*.json")):
+    paths = sorted(directory.glob("[0-9]*.json"))
+    for path in paths:
         try:
-            good.append(read(path, key))
+            status = path.stat()
+            identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if path not in known or known[path][0] != identity:
+                known[path] = (identity, read(path, key))
+            good.append(known[path][1])
         except ManifestError as why:
             bad.append((path, why))
         except FileNotFoundError:
             continue  # pruned between the listing and the read
         except OSError as why:
             bad.append((path, DamagedManifest(f"manifest {path} cannot be read: {why}")))
+    for gone in known.keys() - set(paths):
+        del known[gone]
     return good, bad
 
 

@@ -109,10 +109,10 @@ def prune(
     with writing(store.directory, wait_s):
         remove_temporaries(store.directory)
         store.refresh()
-        removed = _remove_manifests(store, set(drop))
+        removed, kept = _remove_manifests(store, set(drop))
         with store.reader() as reader:
             try:
-                payloads = _named_payloads(store)
+                payloads = _named_payloads(store, kept)
             except UnknownFormat as why:
                 return PruneReport(removed, kept_because=f"no segment was removed: {why}")
             live, lost = _closure(payloads | extra_keep, reader, store)
@@ -129,21 +129,23 @@ def prune(
         return PruneReport(removed, tuple(path.name for path in dead), freed, kept_because)
 
 
-def _remove_manifests(store: Store, drop: set[str]) -> tuple[str, ...]:
-    going = [m for m in store.manifests() if m.id in drop]
+def _remove_manifests(store: Store, drop: set[str]) -> tuple[tuple[str, ...], list[Manifest]]:
+    """The ids that went, and the checkpoints that stay."""
+    everything = store.manifests()
+    going = [m for m in everything if m.id in drop]
     for m in going:
         durable.unlink(manifest.path_of(store.directory, m))
     if going:
         durable.fsync_directory(store.directory / MANIFESTS)
-    return tuple(m.id for m in going)
+    return tuple(m.id for m in going), [m for m in everything if m.id not in drop]
 
 
-def _named_payloads(store: Store) -> set[str]:
+def _named_payloads(store: Store, kept: Iterable[Manifest]) -> set[str]:
     """What every manifest that is there names, also those that we cannot verify.
 
     A lost signing key must not cost the chunks. To keep a chunk needs no trust.
     """
-    payloads = {unit.payload for m in store.manifests() for unit in m.units}
+    payloads = {unit.payload for m in kept for unit in m.units}
     for path, why in store.damaged:
         named = claimed_units(path)
         if named is None and isinstance(why, UnknownFormat):

@@ -98,6 +98,7 @@ class Store:
         self.segments: dict[str, Segment] = {}
         self._index: dict[bytes, tuple[Segment, Entry]] = {}
         self._bad: dict[str, Finding] = {}
+        self._manifests: manifest.Cache = {}
         self._verified: set[bytes] = set()  # chunks of earlier boots, read and found whole
         self._complete: set[bytes] = set()  # recipes all of whose chunks are there
 
@@ -144,8 +145,17 @@ class Store:
 
     def manifests(self) -> list[Manifest]:
         """All usable checkpoints, oldest first; the others are in `damaged`."""
-        good, self.damaged = manifest.read_all(self.directory, self.key)
+        good, self.damaged = manifest.read_all(self.directory, self.key, self._manifests)
         return good
+
+    def forget(self) -> None:
+        """Read everything from the files again, and verify it again, when it is next asked for."""
+        self.segments.clear()
+        self._index.clear()
+        self._bad.clear()
+        self._manifests.clear()
+        self._verified.clear()
+        self._complete.clear()
 
     def manifest(self, id: str) -> Manifest:
         """The checkpoint whose id begins with `id`; NoSuchCheckpoint if not exactly one does."""

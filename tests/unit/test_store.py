@@ -13,6 +13,7 @@ from store_cases import KEY, load, make_manifest, newest, save, segments, tempor
 from checkpoint_kernel import durable, segment
 from checkpoint_kernel.contract import SEGMENTS
 from checkpoint_kernel.manifest import Unit
+from checkpoint_kernel.prune import prune
 from checkpoint_kernel.store import (
     BufferRef,
     DamagedChunk,
@@ -271,7 +272,29 @@ def test_torn_chunk_of_an_earlier_boot_is_written_again(store: Store) -> None:
     path.write_bytes(path.read_bytes().replace(b"1" * 4000, bytes(4000), 1))
     later = another_boot(store)
     manifest = save(later, 2, {"x": b"1" * 5000})
+    assert load(later, manifest) == {"x": b"1" * 5000}
     assert load(Store.open(store.directory, KEY), manifest) == {"x": b"1" * 5000}
+
+
+def test_newer_of_two_copies_is_read_whichever_is_found_first(store: Store) -> None:
+    save(store, 1, {"x": b"1" * 5000})
+    (older,) = store.segments.values()
+    later = another_boot(store)
+    older.path.chmod(0o600)
+    older.path.write_bytes(older.path.read_bytes().replace(b"1" * 4000, bytes(4000), 1))
+    manifest = save(later, 2, {"x": b"1" * 5000})
+    store.refresh()
+    store.adopt(older)
+    assert load(store, manifest) == {"x": b"1" * 5000}
+
+
+def test_chunk_that_was_pruned_by_another_process_is_written_again(store: Store) -> None:
+    save(store, 1, {"x": b"1" * 5000})
+    save(store, 2, {})
+    prune(Store.open(store.directory, KEY), {"checkpoint-0001"})
+    assert segments(store.directory) == []
+    save(store, 3, {"x": b"1" * 5000})
+    assert newest(store.directory) == {"x": b"1" * 5000}
 
 
 def test_refresh_finds_what_another_process_wrote(store: Store) -> None:

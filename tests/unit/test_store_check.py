@@ -42,6 +42,7 @@ def flip(path: Path, position: int) -> None:
 def only_finding(store: Store) -> Finding:
     found = check(Store.open(store.directory, KEY))
     assert len(found) == 1, found
+    assert check(store) == found, "a store that has been open all the while finds it too"
     assert str(found[0].path) in found[0].message
     return found[0]
 

@@ -155,6 +155,22 @@ def test_single_live_chunk_does_not_pin_much_dead_weight(store: Store) -> None:
     assert all(store.read_payload(payload).buffers == [b"tiny"] for payload in tiny)
 
 
+def test_torn_copy_of_a_chunk_that_was_written_again_is_dead_weight(store: Store) -> None:
+    value = NOISE.randbytes(2_000_000)
+    save(store, 1, {"x": value})
+    (torn,) = segments(store.directory)
+    torn.chmod(0o600)
+    data = torn.read_bytes()
+    at = data.index(value[:100])
+    torn.write_bytes(data[:at] + bytes(len(value)) + data[at + len(value) :])
+    later = Store.open(store.directory, KEY)
+    later.boot_id = b"a boot after it."
+    save(later, 2, {"x": value})
+    report = prune.prune(later, set())
+    assert (report.removed_segments, report.kept_because) == ((torn.name,), None)
+    assert newest(store.directory) == {"x": value}
+
+
 def test_many_small_segments_are_gathered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "SMALL_SEGMENTS", 5)
     state = {}
