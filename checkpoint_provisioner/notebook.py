@@ -42,7 +42,10 @@ def of_path(path: Path) -> Notebook:
 
 def names_directory(name: str) -> bool:
     """Whether a session name lacks the notebook's: all notebooks beside it would be one."""
-    return name.endswith("/") or Path(name).is_dir()
+    try:
+        return name.endswith("/") or Path(name).is_dir()
+    except OSError:  # too long a name, or a directory above it that we may not enter
+        return False
 
 
 def of_frontend(

@@ -29,6 +29,8 @@ from .other_python import check_importable
 ANSWER_LIMIT_S = 20.0
 # A supervisor that is still there so long after a kernel that we killed hangs.
 HUNG_SUPERVISOR_S = 3.0
+# What KernelProvisionerFactory gives beside the config of kernel.json.
+_FROM_FACTORY = ("kernel_id", "kernel_spec", "parent", "config")
 
 
 class CheckpointProvisioner(LocalProvisioner):
@@ -63,10 +65,9 @@ class CheckpointProvisioner(LocalProvisioner):
     def __init__(self, **kwargs: Any) -> None:
         # kernel.json's config arrives as keyword arguments. traitlets ignores unknown ones,
         # and an error here would lose its text, so they are kept and checked at the start.
-        known = set(self.class_trait_names())
-        self._kernel_json = {k: v for k, v in kwargs.items() if k in config.KEYS}
-        self._unknown = {k: v for k, v in kwargs.items() if k not in known and k != "parent"}
-        super().__init__(**{k: v for k, v in kwargs.items() if k in known or k == "parent"})
+        self._kernel_json = {k: v for k, v in kwargs.items() if k not in _FROM_FACTORY}
+        known = {k: v for k, v in kwargs.items() if k in (*_FROM_FACTORY, *config.KEYS)}
+        super().__init__(**known)
         self.session_directory: Path | None = None  # of the kernel that runs or ran last
         # The notebook of this kernel_id, and where it keeps its records.
         self._settled: tuple[notebook.Notebook, Path] | None = None
@@ -82,7 +83,7 @@ class CheckpointProvisioner(LocalProvisioner):
     def config_now(self) -> config.Config:
         """The config in force; ConfigError for a key or value that may not be."""
         values = {key: getattr(self, key) for key in config.KEYS}
-        return config.parse({**values, **self._kernel_json, **self._unknown})
+        return config.parse({**values, **self._kernel_json})
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Refuse a bad config before anything is started; note what the frontend passed."""

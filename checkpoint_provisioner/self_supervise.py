@@ -58,7 +58,7 @@ def launch_for(argv: list[str], env: Mapping[str, str], cwd: str) -> Launch:
 
 def kernel_id_of(argv: list[str]) -> str:
     """From the connection file's name; without one, this process is all that tells it apart."""
-    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+    for word, after in zip(argv, [*argv[1:], ""], strict=False):
         path = after if word in ("-f", "--f") else word.partition("=")[2]
         match = _CONNECTION_FILE.fullmatch(Path(path).name)
         if match is not None:
