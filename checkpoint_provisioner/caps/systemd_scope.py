@@ -108,8 +108,9 @@ def _start(unit: str, environment: dict[str, str]) -> None:
         ["MemorySwapMax", "t", "0"],
         ["CollectMode", "s", "inactive-or-failed"],
     ]
-    # The default, stop, kills the whole scope when one child is OOM-killed. Scopes have the
-    # property since systemd 253; before, they have no such default and refuse the name.
+    # The default, stop, kills the whole scope when one child is OOM-killed. Versions that
+    # do not know it for scopes refuse the whole call ("Cannot set property OOMPolicy, or
+    # unknown property"); 252 and 257 take it.
     policy = ["OOMPolicy", "s", "continue"]
     try:
         _start_with(unit, [*properties, policy], environment)
