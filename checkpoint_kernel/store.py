@@ -20,7 +20,7 @@ from typing import Final
 
 from . import durable, manifest
 from .chunk_reader import DamagedChunk, MissingChunk, Reader
-from .contract import MANIFESTS, SEGMENTS, WRITER_FILE
+from .contract import MANIFESTS, SEGMENTS
 from .manifest import Manifest, ManifestError
 from .recipe import BufferRef
 from .segment import (
@@ -111,12 +111,8 @@ class Store:
         """
         store = Store(directory, key)
         for path in (directory, directory / SEGMENTS, directory / MANIFESTS):
-            if not path.is_dir():
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                durable.fsync_directory(path.parent)
+            _make_directory(path)
         store.tightened = _tighten(directory)
-        lock = os.open(directory / WRITER_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.close(lock)
         store.refresh()
         store.manifests()
         return store
@@ -284,6 +280,14 @@ def _memory(length: int) -> bytearray | mmap.mmap:
         except OSError:
             pass  # a kernel without huge pages: slower forks, nothing else
     return memory
+
+
+def _make_directory(path: Path) -> None:
+    """Make a directory and those above it, ours alone, each durable in the one above."""
+    if not path.is_dir():
+        _make_directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        durable.fsync_directory(path.parent)
 
 
 def _tighten(directory: Path) -> str | None:

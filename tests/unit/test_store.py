@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import random
@@ -343,3 +344,26 @@ def test_store_of_another_user_is_refused(tmp_path: Path) -> None:
 def test_buffer_outside_its_storage_is_refused(store: Store) -> None:
     with store.begin() as snapshot, pytest.raises(ValueError, match="buffer 0"):
         snapshot.put(b"", [memoryview(b"123")], [BufferRef(0, 1, 3, False)])
+
+
+def test_store_on_a_read_only_disk_can_be_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands that list and show must work where nothing can be written."""
+    manifest = save(store, 1, {"x": b"1"})
+    real_open = os.open
+
+    def refuse_writing(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse_writing)
+    assert load(Store.open(store.directory, KEY), manifest) == {"x": b"1"}
+    with pytest.raises(OSError, match="Read-only"):
+        save(store, 2, {"x": b"2"})
+
+
+def test_directories_above_the_store_are_made_for_the_owner_alone(tmp_path: Path) -> None:
+    Store.open(tmp_path / "checkpoints" / "notebook", KEY)
+    assert (tmp_path / "checkpoints").stat().st_mode & 0o777 == 0o700
