@@ -18,7 +18,7 @@ from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
 
-from . import manifest, notice, restore, safe_point
+from . import last_words, manifest, notice, restore, safe_point
 from .checkpoint import Checkpointer
 from .clockwork import Clockwork, cell_line
 from .flight_recorder import FlightRecorder
