@@ -40,8 +40,9 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="checkpoint-demo-"))
     try:
         play(root)
-    except (BrokenPromise, AssertionError) as broken:
-        print(f"\nThe demo failed: {broken}", file=sys.stderr)
+    except Exception as broken:  # whatever it is, people get a sentence and not a stack trace
+        kind = "" if isinstance(broken, BrokenPromise) else f"{type(broken).__name__}: "
+        print(f"\nThe demo failed: {kind}{broken}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)

@@ -147,7 +147,12 @@ class Notebook:
             "date": "",
         }
         message = {"channel": channel, "header": header, "parent_header": {}, "metadata": {}}
-        self._socket.send(json.dumps({**message, "content": content, "buffers": []}))
+        try:
+            self._socket.send(json.dumps({**message, "content": content, "buffers": []}))
+        except (OSError, websocket.WebSocketException) as why:
+            raise AssertionError(
+                f"the server closed the connection of {self.path}: {why}\n{self.server.log[-4000:]}"
+            ) from None
         return message_id
 
     def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
@@ -157,7 +162,7 @@ class Notebook:
     def wait_ready(self, seconds: float = 60) -> None:
         """Wait until the kernel answers and its output reaches us (what clients call a nudge)."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and self._states[-1:] != ["dead"]:
             cell = self._cells[self._send("kernel_info_request", {})]
             if self._wait(lambda c=cell: c.idle and c.reply is not None, 1.0):  # type: ignore[misc]
                 return
