@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from checkpoint_kernel import contract, manifest, session
+from checkpoint_kernel import contract, flight_recorder, manifest, session
 
 from . import post_mortem
-from .evidence import belongs_to_session
+from .evidence import belongs_to_session, gather_leftovers
 from .plan import Past
 
 SESSIONS_KEPT = 40
@@ -63,7 +63,7 @@ def _sessions(directory: Path, warnings: list[str]) -> list[Past]:
             ended = session.load_exit(path)
             if ended is None:
                 _wait_for_straggler(path)
-                ended = post_mortem.server_and_supervisor_gone(path, started)
+                ended = _close(path, started, warnings)
         except (ValueError, TypeError, KeyError) as why:
             warnings.append(f"The record of an earlier start was passed over: {path}: {why}.")
             continue
@@ -71,9 +71,16 @@ def _sessions(directory: Path, warnings: list[str]) -> list[Past]:
     return sorted(sessions, key=lambda past: past.session.started)
 
 
-def _wait_for_straggler(directory: Path) -> None:
-    from checkpoint_kernel import flight_recorder
+def _close(path: Path, started: session.Session, warnings: list[str]) -> session.ExitMarker:
+    """Judge a session that nobody saw the end of; where that cannot be written, say so."""
+    try:
+        return post_mortem.server_and_supervisor_gone(path, started)
+    except OSError as why:
+        warnings.append(f"How the kernel ended could not be written down: {why}.")
+        return post_mortem.unwritten(gather_leftovers(path, started))
 
+
+def _wait_for_straggler(directory: Path) -> None:
     flight = flight_recorder.read(directory / contract.FLIGHT_FILE)
     if flight is None:
         return

@@ -11,7 +11,7 @@ LIMIT_S = 10.0
 _found: set[tuple[str, int]] = set()  # pythons that have it, and their mtime in ns
 
 
-async def check_importable(python: str, env: dict[str, str] | None) -> None:
+async def check_importable(python: str, env: dict[str, str] | None, cwd: str | None = None) -> None:
     """RuntimeError naming `python` and the remedy if it lacks `checkpoint_kernel`.
 
     A python that has it is not asked again until it changes.
@@ -32,6 +32,7 @@ async def check_importable(python: str, env: dict[str, str] | None) -> None:
             "-c",
             code,
             env=env,
+            cwd=cwd,  # `-m` and `-c` look there first
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

@@ -109,8 +109,9 @@ class CheckpointProvisioner(LocalProvisioner):
 
         RuntimeError with the reason if it does not: the frontend shows it.
         """
-        if is_ours(cmd) and Path(cmd[0]).resolve() != Path(sys.executable).resolve():
-            await check_importable(cmd[0], kwargs.get("env"))
+        # Not by their real paths: two virtual environments are often links to one Python.
+        if is_ours(cmd) and cmd[0] != sys.executable:
+            await check_importable(cmd[0], kwargs.get("env"), kwargs.get("cwd"))
         settings = self.config_now()
         read_fd, write_fd = os.pipe()
         try:
@@ -250,6 +251,7 @@ class CheckpointProvisioner(LocalProvisioner):
         """Write down that somebody asked, if the kernel lives."""
         if await self.poll() is None:
             self._intend("restart" if restart else "shutdown")
+            self._set_reason("")
 
     async def terminate(self, restart: bool = False) -> None:
         """SIGTERM to the kernel's group."""
@@ -329,6 +331,10 @@ class CheckpointProvisioner(LocalProvisioner):
         if text is None:
             return
         self.log.warning("Kernel %s: %s", self.kernel_id, text)
+        self._set_reason(text)
+
+    def _set_reason(self, text: str) -> None:
+        """`reason` in jupyter_server's model of the kernel (REST), where it has one."""
         if self.parent is not None and hasattr(self.parent, "reason"):
             self.parent.reason = text
 

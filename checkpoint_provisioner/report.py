@@ -189,10 +189,10 @@ def paragraph(evidence: Evidence, verdict: Verdict) -> str:
     signal = ended.signal if ended else None
     code = ended.code if ended else None
     clock = time.strftime("%H:%M:%S", time.localtime(evidence.time))
-    sentences = [
-        f"The kernel died at {clock}{_place_words(place)}: "
-        f"{headline(verdict.cause, started.cap, signal, code)}."
-    ]
+    what = headline(verdict.cause, started.cap, signal, code)
+    if verdict.cause == "killed" and flight and flight.sent_itself == "SIGKILL":
+        what = "it was killed by a SIGKILL that its own code sent"
+    sentences = [f"The kernel died at {clock}{_place_words(place)}: {what}."]
     sure = {"proof": "Evidence", "likely": "Likely, not proven", "unknown": "Not known"}
     sentences.append(f"{sure[verdict.confidence]}: {verdict.because}.")
     numbers = _memory_words(evidence)
@@ -201,7 +201,7 @@ def paragraph(evidence: Evidence, verdict: Verdict) -> str:
     if flight and flight.checkpoint and flight.checkpoint_time:
         age_s = max(0.0, evidence.time - flight.checkpoint_time)
         sentences.append(f"The last checkpoint was {age(age_s)} old.")
-    elif flight:
+    elif flight and flight.cells_started:
         sentences.append("No checkpoint had been made in this session.")
     return " ".join(sentences)
 

@@ -106,10 +106,17 @@ def _words(why: Exception, kernel_argv: list[str]) -> str:
 
 def start(launch: Launch, argv: list[str], mask: set[signal.Signals], server_pid: int) -> Kernel:
     """Prepare everything and start the kernel. OSError if it cannot be executed."""
-    place, past, key_warning = _open(launch, server_pid)
+    try:
+        place, past, warnings = _open(launch, server_pid)
+    except OSError as why:  # a disk that lists nothing, or takes nothing
+        place, past, warnings = _apart(why, None)
     cap = policy.prepare(launch.memory_limit, launch.soft_limit, launch.kernel_id[:8])
     try:
-        began, directory, relay = _begin(launch, argv, place, past, cap, key_warning)
+        try:
+            began, directory, relay = _begin(launch, argv, place, past, cap, warnings)
+        except OSError as why:
+            place, past, warnings = _apart(why, place)
+            began, directory, relay = _begin(launch, argv, place, past, cap, warnings)
         try:
             pid = _spawn(launch, argv, mask, cap, directory, relay)
         except BaseException:
@@ -121,6 +128,16 @@ def start(launch: Launch, argv: list[str], mask: set[signal.Signals], server_pid
     if relay is not None:
         relay.kernel_has_its_ends()
     return Kernel(pid, argv, began, directory, place, cap, relay)
+
+
+def _apart(
+    why: OSError, tried: home.Home | None
+) -> tuple[home.Home, history.History, tuple[str, ...]]:
+    """A private directory without a past, because the store let us down. OSError: it did too."""
+    if tried is not None and tried.lock_fd is not None:
+        os.close(tried.lock_fd)
+    place = home.temporary_home(f"{why}.")
+    return place, history.History((), (), ()), ()
 
 
 def _open(launch: Launch, server_pid: int) -> tuple[home.Home, history.History, tuple[str, ...]]:

@@ -72,7 +72,7 @@ def _asked(evidence: Evidence) -> Verdict | None:
     # What the supervisor does because the server is gone is not what somebody asked for.
     actions = [i.action for i in evidence.intents if i.sender != "supervisor"]
     told = flight.shutdown if flight else None
-    killed = ended is not None and ended.signal == signal.SIGKILL
+    killed = ended is None or ended.signal == signal.SIGKILL  # None: nobody saw what it took
     if "restart" in actions or told == "restart":
         if killed and "kill" in actions:
             return Verdict(
@@ -176,6 +176,8 @@ def _sent(evidence: Evidence) -> Verdict | None:
     ended, flight = evidence.exit, evidence.flight
     if ended is None:
         return None
+    if ended.signal == signal.SIGKILL and flight is not None and flight.sent_itself == "SIGKILL":
+        return Verdict("death", "killed", "code in the kernel sent SIGKILL to its own process")
     causes = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung-up"}
     for number, cause in causes.items():
         handled = flight is not None and flight.exiting == number.name

@@ -125,6 +125,18 @@ def test_the_kernel_does_not_outlive_a_killed_supervisor_and_the_next_start_judg
         assert not Path(cap.cgroup).exists()
 
 
+def test_a_supervisor_that_hangs_does_not_keep_a_kernel_from_being_killed(start: Start) -> None:
+    victim = start()
+    pid, supervisor, before = victim.kernel_pid, victim.supervisor_pid, victim.directory
+    os.kill(supervisor, signal.SIGSTOP)
+    assert victim.restart(now=True).kind == "clean"
+    assert not alive(pid)
+    assert not alive(supervisor)
+    ended = session.load_exit(before)
+    assert ended is not None
+    assert (ended.kind, ended.death) == ("restart", None)
+
+
 SERVER = """
 import sys, time
 from jupyter_client.manager import KernelManager

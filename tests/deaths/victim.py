@@ -28,6 +28,7 @@ class Victim:
         config: dict[str, Any] | None = None,
         env: dict[str, str] | None = None,
         ready: bool = True,
+        provisioned: bool = True,
     ) -> None:
         name = f"victim{len(list(root.glob('data/kernels/*')))}"
         directory = root / "data" / "kernels" / name
@@ -38,7 +39,11 @@ class Victim:
             "display_name": name,
             "language": "python",
             "metadata": {"kernel_provisioner": stanza},
+            "env": {contract.ENV_SPEC_DIR: str(directory)},
         }
+        if not provisioned:  # as VS Code: argv is started, kernel_provisioner is not looked at
+            stanza["provisioner_name"] = "local-provisioner"
+            stanza["config"] = {}
         (directory / "kernel.json").write_text(json.dumps(spec))
         self.manager = KernelManager(kernel_name=name)
         self.client: Any = None

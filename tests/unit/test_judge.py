@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from typing import Any
 
@@ -206,6 +207,14 @@ def test_leaving_before_it_was_ready_is_start_failed_and_repeats_the_last_words(
 
 def test_dying_while_restoring_is_not_a_failed_start() -> None:
     assert cause(evidence(code=1, flight=Flight(state="restoring"))) == "exited"
+
+
+def test_sigkill_that_a_cell_sent_to_its_own_kernel_is_told_as_such() -> None:
+    itself = dataclasses.replace(BUSY, sent_itself="SIGKILL")
+    found = evidence(signal.SIGKILL, flight=itself)
+    assert cause(found) == "killed"
+    assert "its own" in judge(found).because
+    assert "killed by a SIGKILL that its own code sent" in report.paragraph(found, judge(found))
 
 
 # --- asked for ---
