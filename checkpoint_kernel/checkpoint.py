@@ -273,6 +273,7 @@ class Checkpointer:
         assert committed is not None
         path = manifest.path_of(self._store.directory, facts.template)
         self._store.refresh()
+        self._store.manifests()  # read once here, so that no snapshot process reads it again
         newest = manifest.read(path, self._store.key)
         self._seq = newest.seq
         self.parent = newest.id
@@ -357,7 +358,7 @@ def _commit(
     """Payloads, then the manifest; returns the bytes that were new."""
     collected: list[Unit] = []
     new_bytes = 0
-    with store.begin() as writer:
+    with store.begin(near_cap=done.reason == "memory") as writer:
         for draft in drafts:
             assert draft.pickled is not None
             memory_, buffers = units.storages(draft.pickled)
@@ -376,7 +377,8 @@ def _commit_on_full_disk(
     full: OSError,
 ) -> int:
     """Our own oldest checkpoints make room; the newest one and the pinned ones stay."""
-    freed = prune.shrink(store, 1 << 62, done.line, time.time()).freed_bytes
+    wanted = sum(units.plain_size(draft.pickled) for draft in drafts if draft.pickled)
+    freed = prune.shrink(store, wanted, done.line, time.time()).freed_bytes
     if freed == 0:
         raise _unwritable(store, full) from full
     try:

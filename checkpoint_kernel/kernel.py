@@ -72,6 +72,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             key = manifest.load_key(Path(record.key_file))
             self._store = Store.open(Path(record.notebook_directory), key)
             self.checkpointer = Checkpointer(self.shell, record, self._store, self.recorder)
+            if self._store.tightened is not None:
+                self.checkpointer.announcements.append(self._store.tightened)
         except (StoreError, ManifestError, OSError) as why:
             self.off_because = str(why)
 

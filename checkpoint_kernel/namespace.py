@@ -75,7 +75,7 @@ def _matching(name: str, patterns: tuple[str, ...]) -> str | None:
 
 
 def _is_secret(name: str, value: Any) -> bool:
-    return isinstance(value, str | bytes) and bool(_matching(name.lower(), SECRET_PATTERNS))
+    return issubclass(type(value), str | bytes) and bool(_matching(name.lower(), SECRET_PATTERNS))
 
 
 def bind(namespace: dict[str, Any], name: str, value: Any) -> None:

@@ -34,7 +34,7 @@ from .refusals import Unsavable, refusal_for
 
 PROTOCOL: Final = 5
 # Arrays below this stay in the pickle stream: a buffer costs a table entry and a chunk.
-IN_BAND_BYTES: Final = 16 * 1024
+IN_BAND_BYTES: Final = 64 * 1024
 
 _MAIN = ("main",)
 
@@ -113,8 +113,11 @@ def _kind(cls: type) -> int:
 def is_leaf(obj: Any) -> bool:
     """Immutable and without parts that could be shared: identity between names is not kept."""
     cls = type(obj)
-    kind = _kinds.get(cls)
-    return (_kind(cls) if kind is None else kind) == _ATOMIC
+    try:
+        kind = _kinds.get(cls)
+        return (_kind(cls) if kind is None else kind) == _ATOMIC
+    except Exception:  # a metaclass without a hash, a __subclasscheck__ that raises
+        return False
 
 
 def _is_constant(values: tuple[Any, ...]) -> bool:
@@ -127,7 +130,7 @@ _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement or 
 
 def saved_by_value(definition: Any) -> bool:
     """A class or function that cannot be imported again: it belongs to the notebook."""
-    if isinstance(definition, type) and not definition.__flags__ & _HEAP_TYPE:
+    if issubclass(type(definition), type) and not definition.__flags__ & _HEAP_TYPE:
         return False
     try:
         return not _should_pickle_by_reference(definition)
@@ -373,6 +376,9 @@ class _Reductions:
         # The last but one argument is a random tracker id: without it equal classes give
         # equal bytes, and a class loaded from another checkpoint is not mistaken for ours.
         arguments = reduced[1]
+        # copyreg's cache appears on a class when its first instance is pickled.
+        attributes = reduced[2][0]
+        attributes.pop("__slotnames__", None)
         if len(arguments) in (6, 7):
             reduced = (reduced[0], (*arguments[:-2], None, arguments[-1]), *reduced[2:])
         return reduced

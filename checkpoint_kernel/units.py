@@ -124,7 +124,7 @@ class _Partitioner:
         key = self._key_by_id.get(id(definition))
         if key is None:
             # Without a unit of its own a nameless class would tie all its instances together.
-            if not isinstance(definition, type) or not pickling.saved_by_value(definition):
+            if not issubclass(type(definition), type) or not pickling.saved_by_value(definition):
                 return None
             key = f"#{definition.__qualname__}-{len(self._key_by_id)}"
             draft = Draft("class", {key: definition})
@@ -243,10 +243,11 @@ class _Partitioner:
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, types.ModuleType):
+    cls = type(value)  # and not isinstance(): objects may lie about their class
+    if issubclass(cls, types.ModuleType):
         return "module"
-    if isinstance(value, types.FunctionType | type) and pickling.saved_by_value(value):
-        return "class" if isinstance(value, type) else "function"
+    if issubclass(cls, types.FunctionType | type) and pickling.saved_by_value(value):
+        return "class" if issubclass(cls, type) else "function"
     return "data"
 
 
