@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from traitlets import Any as AnyTrait
 from checkpoint_kernel import contract, session
 
 from . import config, notebook, post_mortem, server_request
+from .kernel_process import KernelProcess
 from .launch import Launch, NotStarted, Started, is_ours, parse_answer
 from .other_python import check_importable
 
@@ -72,7 +72,7 @@ class CheckpointProvisioner(LocalProvisioner):
         # The notebook of this kernel_id, and where it keeps its records.
         self._settled: tuple[notebook.Notebook, Path] | None = None
         self._fallback: Path | None = None
-        self._kernel_fd: int | None = None  # pidfd of the kernel
+        self._kernel: KernelProcess | None = None
         self._kernel_gone_since: float | None = None
         self._killing = False
         self._told = False  # the end of this kernel is logged
@@ -211,11 +211,9 @@ class CheckpointProvisioner(LocalProvisioner):
         self._kernel_gone_since = None
         self._killing = False
         self._told = False
-        self._close_kernel_fd()
-        try:
-            self._kernel_fd = os.pidfd_open(answer.kernel_pid)
-        except OSError:  # dead already; the supervisor says how
-            self._kernel_fd = None
+        if self._kernel is not None:
+            self._kernel.close()
+        self._kernel = KernelProcess(answer.kernel_pid, answer.kernel_pgid)
 
     # --- living and ending ---
 
@@ -229,8 +227,8 @@ class CheckpointProvisioner(LocalProvisioner):
             return None
         if self._supervisor_was_killed(status):
             # Nobody else is left to do it: the kernel must not outlive its record.
-            self._signal_group(signal.SIGKILL)
-            if not self._kernel_gone():
+            if self._kernel is not None and not self._kernel.gone:
+                self._kernel.kill()
                 return None
             self._remove_stale_cgroup()
         self._tell_death()
@@ -239,13 +237,14 @@ class CheckpointProvisioner(LocalProvisioner):
     async def wait(self) -> int | None:
         """Wait for the end of the kernel."""
         status: int | None = await super().wait()
-        self._close_kernel_fd()
+        if self._kernel is not None:
+            self._kernel.close()
         return status
 
     async def send_signal(self, signum: int) -> None:
         """To the kernel's process group only; the supervisor needs none."""
-        if await self.poll() is None:
-            self._signal_group(signum)
+        if await self.poll() is None and self._kernel is not None:
+            self._kernel.signal(signum)
 
     async def shutdown_requested(self, restart: bool = False) -> None:
         """Write down that somebody asked, if the kernel lives."""
@@ -255,16 +254,16 @@ class CheckpointProvisioner(LocalProvisioner):
 
     async def terminate(self, restart: bool = False) -> None:
         """SIGTERM to the kernel's group."""
-        if await self.poll() is None:
+        if await self.poll() is None and self._kernel is not None:
             self._intend("terminate")
-            self._signal_group(signal.SIGTERM)
+            self._kernel.signal(signal.SIGTERM)
 
     async def kill(self, restart: bool = False) -> None:
         """SIGKILL to the kernel's group; to the supervisor only if it then hangs, see `poll`."""
-        if await self.poll() is None:
+        if await self.poll() is None and self._kernel is not None:
             self._intend("kill")
             self._killing = True
-            self._signal_group(signal.SIGKILL)
+            self._kernel.kill()
 
     async def cleanup(self, restart: bool = False) -> None:
         """Free what is ours; may come never, or twice."""
@@ -279,26 +278,8 @@ class CheckpointProvisioner(LocalProvisioner):
         except OSError as why:
             self.log.warning("the kernel's end will be taken for a death: %s", why)
 
-    def _signal_group(self, signum: int) -> None:
-        if self.pgid is None or self._kernel_gone():
-            return
-        try:
-            os.killpg(self.pgid, signum)
-        except ProcessLookupError:
-            pass
-
-    def _kernel_gone(self) -> bool:
-        """Whether the kernel has exited; its pid may then be another's."""
-        if self._kernel_fd is None:
-            return True
-        try:
-            signal.pidfd_send_signal(self._kernel_fd, 0)
-        except ProcessLookupError:
-            return True
-        return _readable(self._kernel_fd)
-
     def _end_hung_supervisor(self) -> None:
-        if not self._killing or not self._kernel_gone():
+        if not self._killing or self._kernel is None or not self._kernel.gone:
             return
         now = time.monotonic()
         self._kernel_gone_since = self._kernel_gone_since or now
@@ -338,18 +319,7 @@ class CheckpointProvisioner(LocalProvisioner):
         if self.parent is not None and hasattr(self.parent, "reason"):
             self.parent.reason = text
 
-    def _close_kernel_fd(self) -> None:
-        if self._kernel_fd is not None:
-            os.close(self._kernel_fd)
-            self._kernel_fd = None
-
 
 def _kill(process: subprocess.Popen[Any] | None) -> None:
     if process is not None:
         process.kill()
-
-
-def _readable(fd: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))

@@ -10,8 +10,9 @@ from typing import Any
 
 from checkpoint_kernel.session import Cap
 
+from .clues import current_stack
 from .evidence import Evidence
-from .verdict import Verdict, cell_running, current_stack, signal_name
+from .verdict import Verdict, cell_running, signal_name
 
 SCHEMA = 1
 RECORD_STDERR = 4000  # characters of stderr kept in the record; stderr.txt has more

@@ -3,7 +3,7 @@
     python -m checkpoint_provisioner.supervisor <launch JSON> -- <kernel argv>
 
     open the notebook's directory -> judge what an earlier start left -> cap -> plan
-      -> start the kernel -> watch: exit, signals, stderr, the server
+      -> start the kernel -> watch it (`watch`): exit, signals, stderr, the server
       -> exit seen: evidence, record -> the snapshot process -> leftovers -> cgroup
       -> die with the kernel's status
 
@@ -15,43 +15,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import selectors
 import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from checkpoint_kernel import contract, flight_recorder, manifest, session
+from checkpoint_kernel import contract, manifest, session
 
-from . import evidence, history, home, plan, post_mortem, process
+from . import evidence, history, home, plan, process
 from .caps import policy
-from .evidence import Exit, Samples, SignalSeen
 from .launch import Launch, NotStarted, Started, is_ours
 from .stderr_relay import StderrRelay
-
-TICK_S = 1.0
-# What a kernel has to save its state in after its server is gone.
-LAST_SAVE_S = 10.0
+from .watch import Kernel, Watch
 
 
 class CannotExecute(Exception):
     """The kernel's argv cannot be executed."""
-
-
-@dataclass
-class Kernel:
-    """A started kernel, and what watches it."""
-
-    pid: int
-    argv: list[str]
-    session: session.Session
-    directory: Path  # of the session
-    home: home.Home
-    cap: policy.CapHandle
-    relay: StderrRelay | None
 
 
 def main() -> NoReturn:
@@ -71,7 +52,7 @@ def main() -> NoReturn:
             _start_alone(kernel_argv, mask)
         os._exit(1)
     _answer(launch, Started(kernel.pid, kernel.pid, str(kernel.directory), kernel.session.cap))
-    ended = Watch(kernel, launch, server_pid).until_exit()
+    ended = Watch(kernel, server_pid, launch.independent).until_exit()
     process.die_as(ended.code, ended.signal)
 
 
@@ -224,164 +205,6 @@ def _spawn(
         return process.spawn(argv, env, mask, log_fd, inherit, cap.enter)
     except OSError as why:
         raise CannotExecute(f"the kernel could not be started: {why.strerror}") from why
-
-
-# --- while it lives ---
-
-
-class Watch:
-    """Watches one kernel until it has ended, and sees to what it leaves behind."""
-
-    def __init__(self, kernel: Kernel, launch: Launch, server_pid: int) -> None:
-        self._kernel = kernel
-        self._independent = launch.independent
-        self._server_pid = server_pid
-        self._samples = Samples(kernel.cap)
-        self._signals: list[SignalSeen] = []
-        self._sent: list[int] = []
-        self._server_gone_since: float | None = None
-        self._selector = selectors.DefaultSelector()
-        self._kernel_fd = os.pidfd_open(kernel.pid)
-        self._signal_fd = process.open_signals(process.WATCHED)
-        self._server_fd = self._watch_server()
-
-    def until_exit(self) -> Exit:
-        """Watch; returns when the kernel is judged, on record, cleared away and reaped."""
-        self._selector.register(self._kernel_fd, selectors.EVENT_READ)
-        self._selector.register(self._signal_fd, selectors.EVENT_READ)
-        for fd in self._kernel.relay.read_fds if self._kernel.relay else ():
-            self._selector.register(fd, selectors.EVENT_READ)
-        next_tick = time.monotonic() + TICK_S
-        while True:
-            events = self._selector.select(max(0.0, next_tick - time.monotonic()))
-            ready = [key.fd for key, _ in events]
-            if self._kernel_fd in ready:
-                return self._exit_seen()
-            for fd in ready:
-                self._handle(fd)
-            if time.monotonic() >= next_tick:
-                self._samples.tick()
-                self._look_for_server()
-                next_tick = time.monotonic() + TICK_S
-
-    def _handle(self, fd: int) -> None:
-        if fd == self._signal_fd:
-            self._pass_on_signals()
-        elif fd == self._server_fd:
-            self._selector.unregister(fd)
-            self._look_for_server()
-        elif self._kernel.relay is not None and not self._kernel.relay.drain(fd):
-            self._selector.unregister(fd)
-
-    def _pass_on_signals(self) -> None:
-        for info in process.read_signals(self._signal_fd):
-            if info.number == signal.SIGCHLD:
-                process.reap_others(self._kernel.pid)
-                continue
-            name = evidence.process_name(info.sender_pid)
-            self._signals.append(
-                SignalSeen(info.number, info.sender_pid, info.sender_uid, name, time.time())
-            )
-            process.send(self._kernel.pid, info.number, group=True)
-
-    def _watch_server(self) -> int | None:
-        """A wake-up for the end of our parent; `_look_for_server` then asks getppid."""
-        if self._independent:
-            return None
-        try:
-            fd = os.pidfd_open(self._server_pid)
-        except OSError:  # gone already, or pid 0: a parent outside our pid namespace
-            return None
-        self._selector.register(fd, selectors.EVENT_READ)
-        return fd
-
-    def _look_for_server(self) -> None:
-        """End a kernel whose server is gone; it has `LAST_SAVE_S` to save its state."""
-        if self._independent or os.getppid() == self._server_pid:
-            return
-        kernel = self._kernel
-        if self._server_gone_since is None:
-            self._server_gone_since = time.monotonic()
-            try:
-                session.append_intent(kernel.directory, "terminate", sender="supervisor")
-            except OSError as why:
-                self._samples.notes.append(f"the intent could not be written: {why}")
-            self._sent.append(signal.SIGTERM)
-            process.send(kernel.pid, signal.SIGTERM)
-        elif time.monotonic() - self._server_gone_since > LAST_SAVE_S:
-            self._sent.append(signal.SIGKILL)
-            process.send(kernel.pid, signal.SIGKILL, group=True)
-
-    # --- after it ---
-
-    def _exit_seen(self) -> Exit:
-        kernel = self._kernel
-        self._pass_on_signals_seen()
-        ended = _status(kernel.pid)
-        if kernel.relay is not None:
-            kernel.relay.drain_all()
-            if kernel.relay.problem:
-                self._samples.notes.append(kernel.relay.problem)
-        observed = evidence.gather(
-            kernel.directory,
-            kernel.session,
-            ended,
-            self._samples,
-            kernel.relay.tail if kernel.relay else b"",
-            self._signals,
-            self._sent,
-            self._server_gone_since is not None,
-            is_ours(kernel.argv),
-        )
-        try:
-            marker = post_mortem.exit_seen(kernel.directory, observed)
-        except OSError as why:
-            marker = post_mortem.unwritten(observed)
-            print(f"checkpoint-kernel: the end is not on record: {why}", file=sys.stderr)
-        self._clear_away(marker)
-        os.waitpid(kernel.pid, 0)
-        process.reap_others(kernel.pid)
-        still_there = kernel.cap.close()
-        if still_there:
-            print(f"checkpoint-kernel: {still_there}", file=sys.stderr)
-        if kernel.home.lock_fd is not None:
-            os.close(kernel.home.lock_fd)
-        return ended
-
-    def _pass_on_signals_seen(self) -> None:
-        """Signals that came with the exit: who sent them is evidence."""
-        for info in process.read_signals(self._signal_fd):
-            if info.number != signal.SIGCHLD:
-                name = evidence.process_name(info.sender_pid)
-                self._signals.append(
-                    SignalSeen(info.number, info.sender_pid, info.sender_uid, name, time.time())
-                )
-
-    def _clear_away(self, marker: session.ExitMarker) -> None:
-        """The snapshot process gets its grace; nothing of a dead kernel survives it."""
-        kernel = self._kernel
-        flight = flight_recorder.read(kernel.directory / contract.FLIGHT_FILE)
-        if flight is not None and flight.snapshot_pid:
-            deadline = time.monotonic() + post_mortem.orphan_grace_s(marker)
-            while not process.gone(flight.snapshot_pid) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            if not process.gone(flight.snapshot_pid):
-                process.send(flight.snapshot_pid, signal.SIGKILL)
-        if marker.kind == "death":
-            # The kernel is not yet reaped, so its group's id cannot be another's.
-            process.send(kernel.pid, signal.SIGKILL, group=True)
-        # What stays in the cgroup would keep it, and the cap, for ever.
-        kernel.cap.kill_all()
-
-
-def _status(pid: int) -> Exit:
-    """How our child ended, without reaping it (waitid(2))."""
-    found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    if found is None:
-        raise AssertionError("a pidfd that is readable has an exit status")
-    if found.si_code == os.CLD_EXITED:
-        return Exit(code=found.si_status, signal=None)
-    return Exit(code=None, signal=found.si_status, core_dumped=found.si_code == os.CLD_DUMPED)
 
 
 if __name__ == "__main__":

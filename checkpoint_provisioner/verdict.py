@@ -1,17 +1,17 @@
 """Judges evidence: what kind of exit it was, of which cause, and how sure that is. Pure.
 
-Rules in this order: asked for -> server gone -> signals that we sent -> OOM counters ->
+Rules in this order: asked for -> server gone -> signals sent by us or itself -> OOM counters ->
 the sender of a signal -> text on stderr -> faulthandler's header -> the bare signal. A
 verdict is proof, or says that it is not.
 """
 
 from __future__ import annotations
 
-import re
 import signal
 from dataclasses import dataclass
 from typing import Literal
 
+from . import clues
 from .evidence import Evidence
 
 Kind = Literal["death", "restart", "shutdown", "hung", "quit"]
@@ -42,6 +42,7 @@ def judge(evidence: Evidence) -> Verdict:
     return (
         _nobody_saw(evidence)
         or _server_gone(evidence)
+        or _sent_itself(evidence)
         or _out_of_memory(evidence)
         or _sent(evidence)
         or _python_fatal_error(evidence)
@@ -127,48 +128,55 @@ def _server_gone(evidence: Evidence) -> Verdict | None:
 
 
 def _out_of_memory(evidence: Evidence) -> Verdict | None:
+    """Who killed for memory. Proof only where the counter is the kernel's own."""
     if evidence.exit is None or evidence.exit.signal != signal.SIGKILL:
         return None
     oom, cap = evidence.oom, evidence.session.cap
-    if oom is not None and oom.kills > 0 and oom.own_group:
-        counted = f"the counter oom_kill of its cgroup rose by {oom.kills}"
+    system, likely = "oom-killed-by-system", False
+    if oom is not None and oom.own_group and oom.kills > 0:
+        because = f"the counter oom_kill of its cgroup rose by {oom.kills}"
         if oom.own_limit_hit:
             limit = f" of {cap.configured}" if cap else ""
-            return Verdict(
-                "death", "oom-killed-by-cap", f"{counted} when it met the memory limit{limit}"
-            )
+            because += f" when it met the memory limit{limit}"
+            return Verdict("death", "oom-killed-by-cap", because)
         if oom.outer_limits_hit:
             where = ", ".join(oom.outer_limits_hit)
-            return Verdict(
-                "death",
-                "oom-killed-by-system",
-                f"{counted}, and the limit that was hit is one above it: {where}",
-            )
-        return Verdict(
-            "death",
-            "oom-killed-by-system",
-            f"{counted}, and no limit of a cgroup was hit: the machine ran out of memory",
-        )
-    if evidence.kernel_log is not None:
-        return Verdict(
-            "death", "oom-killed-by-system", f"the kernel log says: {evidence.kernel_log}"
-        )
-    if oom is not None and oom.kills > 0:
-        return Verdict(
-            "death",
-            "oom-killed-by-system",
-            f"the counter oom_kill of the group that it shares with others rose by {oom.kills}",
-            "likely",
-        )
-    if (oom is None or not oom.own_group) and (evidence.system_oom_kills or 0) > 0:
-        return Verdict(
-            "death",
-            "oom-killed-by-system",
+            because += f", and the limit that was hit is one above it: {where}"
+        else:
+            because += ", and no limit of a cgroup was hit: the machine ran out of memory"
+    elif evidence.kernel_log is not None:
+        because = f"the kernel log says: {evidence.kernel_log}"
+    elif oom is not None and oom.kills > 0:
+        because = f"the counter oom_kill of the group that it shares rose by {oom.kills}"
+        likely = True
+    elif (evidence.system_oom_kills or 0) > 0 and (oom is None or _memory_was_low(evidence)):
+        # Machine-wide: where our own group's counter stood still and memory was to be had,
+        # it was somebody else's process.
+        because = (
             "the machine's OOM killer acted at that moment (oom_kill in /proc/vmstat rose by "
-            f"{evidence.system_oom_kills})",
-            "likely",
+            f"{evidence.system_oom_kills})"
         )
-    return None
+        likely = True
+    else:
+        return None
+    return Verdict("death", system, because, "likely" if likely else "proof")
+
+
+def _memory_was_low(evidence: Evidence) -> bool:
+    memory = evidence.memory
+    if memory.available_bytes is None or not memory.total_bytes:
+        return False
+    return memory.available_bytes < LOW_MEMORY * memory.total_bytes
+
+
+def _sent_itself(evidence: Evidence) -> Verdict | None:
+    """SIGKILL cannot be survived: if the kernel said that it sends one, that was it."""
+    ended, flight = evidence.exit, evidence.flight
+    if ended is None or ended.signal != signal.SIGKILL:
+        return None
+    if flight is None or flight.sent_itself != "SIGKILL":
+        return None
+    return Verdict("death", "killed", "code in the kernel sent SIGKILL to its own process")
 
 
 def _sent(evidence: Evidence) -> Verdict | None:
@@ -176,8 +184,6 @@ def _sent(evidence: Evidence) -> Verdict | None:
     ended, flight = evidence.exit, evidence.flight
     if ended is None:
         return None
-    if ended.signal == signal.SIGKILL and flight is not None and flight.sent_itself == "SIGKILL":
-        return Verdict("death", "killed", "code in the kernel sent SIGKILL to its own process")
     causes = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung-up"}
     for number, cause in causes.items():
         handled = flight is not None and flight.exiting == number.name
@@ -195,75 +201,15 @@ def _sent(evidence: Evidence) -> Verdict | None:
     return None
 
 
-_FATAL = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
-_STACK_WORDS = ("stack overflow", "recursion")
-# What faulthandler prints for a signal; a fatal error of the interpreter has other words.
-_SIGNAL_HEADERS = (
-    "Segmentation fault",
-    "Aborted",
-    "Bus error",
-    "Illegal instruction",
-    "Floating-point exception",
-    "Floating point exception",
-)
-
-
 def _python_fatal_error(evidence: Evidence) -> Verdict | None:
     if evidence.exit is None or evidence.exit.signal != signal.SIGABRT:
         return None
-    said = [
-        text
-        for text in _FATAL.findall(evidence.stderr_tail) + _FATAL.findall(evidence.faults)
-        if not text.startswith(_SIGNAL_HEADERS)
-    ]
+    said = [*clues.fatal_errors(evidence.faults), *clues.fatal_errors(evidence.stderr_tail)]
     if not said:
         return None
-    if any(word in said[-1].lower() for word in _STACK_WORDS):
+    if any(word in said[-1].lower() for word in ("stack overflow", "recursion")):
         return Verdict("death", "stack-overflow", f"Python gave up: {said[-1]}")
     return Verdict("death", "aborted", f"Python fatal error: {said[-1]}")
-
-
-# Texts of glibc (malloc.c, assert.c, stack protector) and libstdc++, most telling first.
-_ABORT_TEXTS: tuple[tuple[str, str], ...] = (
-    (r"double free[^\n]*", "double free"),
-    (r"\*\*\* stack smashing detected \*\*\*[^\n]*", "stack buffer overflow"),
-    (r"\*\*\* buffer overflow detected \*\*\*[^\n]*", "buffer overflow"),
-    (
-        r"(?:(?:malloc|free|realloc|calloc|munmap_chunk|malloc_consolidate)\(\): [^\n]+"
-        r"|corrupted (?:size|double-linked list)[^\n]*|break adjusted to free malloc[^\n]*)",
-        "heap corruption",
-    ),
-    (r"[^\n]*std::bad_alloc[^\n]*", "std::bad_alloc, an allocation in C++ failed"),
-    (r"[^\n]*Assertion [^\n]*failed[^\n]*", "assertion"),
-    (r"terminate called[^\n]*", "uncaught C++ exception"),
-)
-
-
-def _abort_detail(stderr_tail: str) -> str | None:
-    """The last telling text on stderr: what was said earlier was survived."""
-    best: tuple[int, str] | None = None
-    for pattern, name in _ABORT_TEXTS:
-        for match in re.finditer(pattern, stderr_tail):
-            if best is None or match.start() > best[0]:
-                best = (match.start(), f"{name}: {match.group().strip()!r} on stderr")
-    return best[1] if best else None
-
-
-_FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
-_SAME_FRAME_LIMIT = 60
-
-
-def current_stack(faults: str) -> list[tuple[str, int, str]]:
-    """(file, line, function) of the thread that failed, innermost first."""
-    start = max(faults.rfind("Current thread"), 0)
-    block = re.split(r"\n\s*\n|\nThread ", faults[start:], maxsplit=1)[0]
-    return [(file, int(line), name) for file, line, name in _FRAME.findall(block)]
-
-
-def _overflowed(evidence: Evidence) -> bool:
-    frames = current_stack(evidence.faults)
-    repeated = max((frames.count(frame) for frame in set(frames)), default=0)
-    return repeated > _SAME_FRAME_LIMIT
 
 
 _CRASHES = {
@@ -281,17 +227,17 @@ def _crashed(evidence: Evidence) -> Verdict | None:
         return None
     number = signal.Signals(ended.signal)
     cause, words = _CRASHES[number]
-    if number == signal.SIGSEGV and _overflowed(evidence):
+    if number == signal.SIGSEGV and clues.repeats_one_frame(evidence.faults):
         return Verdict(
             "death",
             "stack-overflow",
-            f"{number.name}, and one frame stands over {_SAME_FRAME_LIMIT} times on the stack",
+            f"{number.name}, and one frame stands over {clues.SAME_FRAME_LIMIT} times on the stack",
         )
     if number == signal.SIGABRT:
-        detail = _abort_detail(evidence.stderr_tail)
+        detail = clues.abort_detail(evidence.stderr_tail)
         if detail is not None:
             return Verdict("death", cause, f"{number.name} after {detail}")
-    frames = current_stack(evidence.faults)
+    frames = clues.current_stack(evidence.faults)
     seen = f"; faulthandler saw it in {frames[0][2]}" if frames else ""
     return Verdict("death", cause, f"it ended by {number.name}, {words}{seen}")
 
@@ -307,17 +253,14 @@ def _signalled(evidence: Evidence) -> Verdict | None:
         return Verdict("death", "file-size-limit", "SIGXFSZ: a file met the limit RLIMIT_FSIZE")
     if number != signal.SIGKILL:
         return Verdict("death", "terminated", f"somebody sent {signal_name(number)}")
-    memory = evidence.memory
-    if memory.available_bytes is not None and memory.total_bytes:
-        share = memory.available_bytes / memory.total_bytes
-        if share < LOW_MEMORY:
-            return Verdict(
-                "death",
-                "killed",
-                f"SIGKILL from outside while only {share:.0%} of the memory was available: "
-                "perhaps a userspace OOM daemon (earlyoom, systemd-oomd)",
-                "likely",
-            )
+    if _memory_was_low(evidence):
+        return Verdict(
+            "death",
+            "killed",
+            f"SIGKILL from outside while less than {LOW_MEMORY:.0%} of the memory was available: "
+            "perhaps a userspace OOM daemon (earlyoom, systemd-oomd)",
+            "likely",
+        )
     if evidence.oom is not None:
         return Verdict("death", "killed", "SIGKILL from outside; no OOM counter moved")
     if evidence.system_oom_kills == 0:
@@ -338,15 +281,10 @@ def _exited(evidence: Evidence) -> Verdict:
     else:
         failed = flight.state == "starting" and flight.cells_started == 0
     if failed:
-        said = _last_line(evidence.stderr_tail)
+        said = clues.last_line(evidence.stderr_tail)
         because = f"it exited with code {ended.code} before it was ready"
         return Verdict("death", "start-failed", f"{because}: {said}" if said else because)
     if flight is not None and flight.exiting and flight.exiting not in ("atexit", "exit()"):
         return Verdict("death", "exited", f"{flight.exiting} was called (code {ended.code})")
     how = "through the interpreter's exit" if flight and flight.exiting else "without a word"
     return Verdict("death", "exited", f"it left with code {ended.code}, {how}")
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""

@@ -103,6 +103,25 @@ def test_oom_counters_of_a_shared_group_are_likely_only() -> None:
     assert (found.cause, found.confidence) == ("oom-killed-by-system", "likely")
 
 
+def test_somebody_elses_oom_kill_on_the_machine_does_not_explain_ours() -> None:
+    found = evidence(
+        signal.SIGKILL, oom=OomKills(0, False, (), own_group=False), system_oom_kills=1
+    )
+    assert cause(found) == "killed"
+
+
+def test_an_oom_kill_of_the_machine_is_likely_where_its_memory_was_low() -> None:
+    found = judge(
+        evidence(
+            signal.SIGKILL,
+            oom=OomKills(0, False, (), own_group=False),
+            system_oom_kills=1,
+            memory=Memory(available_bytes=2**28, total_bytes=2**34),
+        )
+    )
+    assert (found.cause, found.confidence) == ("oom-killed-by-system", "likely")
+
+
 def test_the_kernel_log_proves_an_oom_kill() -> None:
     found = judge(evidence(signal.SIGKILL, kernel_log="Out of memory: Killed process 7 (python)"))
     assert (found.cause, found.confidence) == ("oom-killed-by-system", "proof")

@@ -1,0 +1,73 @@
+"""Reads the texts that a dying process leaves: stderr's tail and faulthandler's file. Pure.
+
+What they mean for the cause is `verdict`'s.
+"""
+
+from __future__ import annotations
+
+import re
+
+_FATAL = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
+# What faulthandler prints for a signal; a fatal error of the interpreter has other words.
+_SIGNAL_HEADERS = (
+    "Segmentation fault",
+    "Aborted",
+    "Bus error",
+    "Illegal instruction",
+    "Floating-point exception",
+    "Floating point exception",
+)
+
+
+def fatal_errors(text: str) -> list[str]:
+    """What the interpreter said when it gave up, oldest first; not faulthandler's headers."""
+    return [said for said in _FATAL.findall(text) if not said.startswith(_SIGNAL_HEADERS)]
+
+
+# Texts of glibc (malloc.c, assert.c, stack protector) and libstdc++, most telling first.
+_ABORT_TEXTS: tuple[tuple[str, str], ...] = (
+    (r"double free[^\n]*", "double free"),
+    (r"\*\*\* stack smashing detected \*\*\*[^\n]*", "stack buffer overflow"),
+    (r"\*\*\* buffer overflow detected \*\*\*[^\n]*", "buffer overflow"),
+    (
+        r"(?:(?:malloc|free|realloc|calloc|munmap_chunk|malloc_consolidate)\(\): [^\n]+"
+        r"|corrupted (?:size|double-linked list)[^\n]*|break adjusted to free malloc[^\n]*)",
+        "heap corruption",
+    ),
+    (r"[^\n]*std::bad_alloc[^\n]*", "std::bad_alloc, an allocation in C++ failed"),
+    (r"[^\n]*Assertion [^\n]*failed[^\n]*", "assertion"),
+    (r"terminate called[^\n]*", "uncaught C++ exception"),
+)
+
+
+def abort_detail(stderr_tail: str) -> str | None:
+    """The last telling text on stderr: what was said earlier was survived."""
+    best: tuple[int, str] | None = None
+    for pattern, name in _ABORT_TEXTS:
+        for match in re.finditer(pattern, stderr_tail):
+            if best is None or match.start() > best[0]:
+                best = (match.start(), f"{name}: {match.group().strip()!r} on stderr")
+    return best[1] if best else None
+
+
+_FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
+SAME_FRAME_LIMIT = 60
+
+
+def current_stack(faults: str) -> list[tuple[str, int, str]]:
+    """(file, line, function) of the thread that failed, innermost first."""
+    start = max(faults.rfind("Current thread"), 0)
+    block = re.split(r"\n\s*\n|\nThread ", faults[start:], maxsplit=1)[0]
+    return [(file, int(line), name) for file, line, name in _FRAME.findall(block)]
+
+
+def repeats_one_frame(faults: str) -> bool:
+    """Whether one frame fills the stack of the thread that failed, as recursion does."""
+    frames = current_stack(faults)
+    return max((frames.count(frame) for frame in set(frames)), default=0) > SAME_FRAME_LIMIT
+
+
+def last_line(text: str) -> str:
+    """The last line that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
