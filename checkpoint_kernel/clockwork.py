@@ -18,7 +18,7 @@ from typing import Any, Final
 from . import memory, safe_point
 from .checkpoint import Checkpointer
 from .flight_recorder import FlightRecorder
-from .safe_point import IDLE, MainThreadCall
+from .safe_point import IDLE, LineWatch, MainThreadCall
 
 _BUSY_TICK_S: Final = 0.2
 _FIRST_TICK_S: Final = 0.01  # a cell that kills at once should have its line on record
@@ -26,6 +26,8 @@ _CHILD_TICK_S: Final = 0.05
 _IDLE_TICK_S: Final = 1.0
 # A checkpoint inside a C call is worth less: wait this long for a clean moment first.
 GRACE_S: Final = 5.0
+# Watching for a line makes Python code slower meanwhile.
+_WATCH_LIMIT_S: Final = 1.0
 # What changed is never left waiting longer than this for an earlier snapshot.
 _STALE_LIMIT_S: Final = 3.0
 
@@ -55,7 +57,9 @@ class Clockwork(threading.Thread):
         self._last_taken = time.monotonic()
         self._asked_at: float | None = None
         self._idle_asked = False
-        self._in_main_thread = MainThreadCall(self._at_safe_point)
+        self._watch_since = 0.0
+        self._in_main_thread = MainThreadCall(self._between_bytecodes)
+        self._line_watch = LineWatch(self._at_line)
 
     # --- told by the main thread --------------------------------------------------------
 
@@ -67,6 +71,7 @@ class Clockwork(threading.Thread):
 
     def cell_ended(self) -> None:
         """The cell has ended; the namespace is quiet."""
+        self._line_watch.disarm()
         self.busy_since = None
         self._asked_at = None
         self._wake.set()
@@ -152,24 +157,41 @@ class Clockwork(threading.Thread):
 
     # --- in the main thread -------------------------------------------------------------
 
-    def _at_safe_point(self, frame: types.FrameType | None) -> None:
-        """Between two bytecodes of the running cell."""
-        if self._asked_at is not None and self.busy_since is not None:
+    def _between_bytecodes(self, frame: types.FrameType | None) -> None:
+        """Take the checkpoint here if this is a clean moment, else wait for one."""
+        if self._asked_at is None or self.busy_since is None:
+            self._line_watch.disarm()
+        elif self._line_watch.armed:
+            if time.monotonic() - self._watch_since > _WATCH_LIMIT_S:
+                self._line_watch.disarm()
+        else:
             self._take(frame, in_c=False)
+
+    def _at_line(self, frame: types.FrameType) -> None:
+        """One of the user's frames begins a line, with no call under way."""
+        try:
+            if self._asked_at is not None:
+                self._take(frame, in_c=False)
+        except Exception as why:  # a KeyboardInterrupt belongs to the cell and goes on
+            self._in_main_thread.error = why
 
     def _take(self, frame: types.FrameType | None, in_c: bool) -> None:
         checkpointer, asked_at = self._checkpointer, self._asked_at
         if checkpointer is None or asked_at is None:
             return
         position = safe_point.examine(frame, self._main, self._recorder.flight.cell_file, in_c)
-        patient = time.monotonic() - asked_at <= GRACE_S
-        if not position.clean and patient:
-            return  # the clock asks again
+        now = time.monotonic()
+        if not position.clean and now - asked_at <= GRACE_S:
+            # The clock asks again; meanwhile the next line of the user's may come.
+            if now - asked_at < _WATCH_LIMIT_S:
+                self._watch_since = now
+                self._line_watch.arm(position.outside_calls)
+            return
         if checkpointer.take("mid-cell", position):
             # The cell goes on changing things behind this checkpoint.
             checkpointer.changed()
         self._asked_at = None
-        self._last_taken = time.monotonic()
+        self._last_taken = now
 
     def _while_idle(self) -> None:
         """On the kernel's event loop, between two messages."""

@@ -89,6 +89,7 @@ class Position:
     line: int | None  # in the cell, from 1
     frames: tuple[types.FrameType, ...]  # the user's functions, outermost first, cell excluded
     in_call: tuple[Any, ...]  # objects that a C call under way was given
+    outside_calls: tuple[types.FrameType, ...] = ()  # the user's frames below the first C call
 
 
 IDLE: Final = Position(True, None, (), ())
@@ -123,9 +124,15 @@ def examine(
     ]
     if in_c and innermost is not None:
         callers.insert(0, innermost)
-    frames = tuple(f for f in reversed(inner) if f.f_globals is main)
-    in_call = tuple(obj for caller in callers for obj in _named_on_line(caller))
-    return Position(not callers, cell.f_lineno, frames, in_call)
+    outermost_first = [cell, *reversed(inner)]
+    outside = outermost_first[: outermost_first.index(callers[-1]) + 1] if callers else []
+    return Position(
+        clean=not callers,
+        line=cell.f_lineno,
+        frames=tuple(f for f in reversed(inner) if f.f_globals is main),
+        in_call=tuple(obj for caller in callers for obj in _named_on_line(caller)),
+        outside_calls=tuple(f for f in outside if f.f_globals is main),
+    )
 
 
 def _named_on_line(frame: types.FrameType) -> list[Any]:
@@ -182,3 +189,53 @@ class MainThreadCall:
         except BaseException as why:
             self.error = why
         return 0
+
+
+class LineWatch:
+    """Calls back at the next line that one of some frames begins: a clean moment.
+
+    A training loop spends nearly all of its time inside calls; looking at random moments
+    would hardly ever find it between two of them. Uses the thread's trace function for as
+    long as it is armed, and does nothing where a debugger or coverage has it. All methods
+    are for the main thread.
+    """
+
+    def __init__(self, at_line: Callable[[types.FrameType], None]) -> None:
+        self._at_line = at_line
+        self._frames: tuple[types.FrameType, ...] = ()
+
+    @property
+    def armed(self) -> bool:
+        """Waiting for a line."""
+        return bool(self._frames)
+
+    def arm(self, frames: tuple[types.FrameType, ...]) -> None:
+        """Watch frames that are on the stack."""
+        if not frames or self._frames or sys.gettrace() is not None:
+            return
+        self._frames = frames
+        for frame in frames:
+            frame.f_trace = self._trace_line
+        sys.settrace(self._trace_call)
+
+    def disarm(self) -> None:
+        """Watch no longer; harmless when not armed."""
+        if not self._frames:
+            return
+        if sys.gettrace() == self._trace_call:
+            sys.settrace(None)
+        for frame in self._frames:
+            if frame.f_trace == self._trace_line:
+                frame.f_trace = None
+        self._frames = ()
+
+    def _trace_call(self, _frame: types.FrameType, _event: str, _arg: Any) -> None:
+        """New frames are not watched."""
+
+    def _trace_line(self, frame: types.FrameType, event: str, _arg: Any) -> Any:
+        if event not in ("line", "return") or not self._frames:
+            return self._trace_line
+        self.disarm()
+        if event == "line":
+            self._at_line(frame)
+        return None
