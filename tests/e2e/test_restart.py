@@ -123,7 +123,7 @@ def test_a_hung_kernel_restarts_clean_and_offers_the_state(hung: Notebook) -> No
 
 def test_a_hung_kernel_is_on_record_as_hung(hung: Notebook, jupyter_env: Environment) -> None:
     deaths = jupyter_env.checkpoint_json("deaths")
-    assert [d["cause"] for d in deaths if d["notebook"].endswith("hung.ipynb")] == ["hung"]
+    assert [d["cause"] for d in deaths if str(d["notebook"]).endswith("hung.ipynb")] == ["hung"]
 
 
 def test_restore_by_hand_works_after_a_hang(hung: Notebook) -> None:
