@@ -211,7 +211,8 @@ def _offer(history: Sequence[Past], manifests: Sequence[Manifest]) -> Manifest |
         ]
         if of_line:
             return of_line[-1]
-    return None
+    # More clean starts than are remembered: a checkpoint that is still kept is still on offer.
+    return manifests[-1] if manifests else None
 
 
 def _before_cell(chosen: Manifest, manifests: Sequence[Manifest]) -> Manifest | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -267,7 +268,11 @@ class CheckpointProvisioner(LocalProvisioner):
 
     async def cleanup(self, restart: bool = False) -> None:
         """Free what is ours; may come never, or twice."""
-        await self.poll()
+        status = await self.poll()
+        if not restart and status is not None and self._fallback is not None:
+            # The kernel_id ends here, and nobody else knows of its private directory.
+            shutil.rmtree(self._fallback, ignore_errors=True)
+            self._fallback = None
         await super().cleanup(restart=restart)
 
     def _intend(self, action: str) -> None:

@@ -204,6 +204,8 @@ def paragraph(evidence: Evidence, verdict: Verdict) -> str:
         sentences.append(f"The last checkpoint was {age(age_s)} old.")
     elif flight and flight.cells_started:
         sentences.append("No checkpoint had been made in this session.")
+    if flight and flight.snapshot_pid:
+        sentences.append("Another one was being written at that moment.")
     return " ".join(sentences)
 
 

@@ -127,6 +127,10 @@ def test_several_clean_starts_without_a_checkpoint_still_offer_the_days_work() -
     assert decide(history, [checkpoint(1, "a")]).checkpoint == "c1"
 
 
+def test_a_checkpoint_of_a_forgotten_session_is_still_on_offer() -> None:
+    assert decide([past("z", kind="restart")], [checkpoint(1, "a")]).checkpoint == "c1"
+
+
 # --- the ladder ---
 
 
