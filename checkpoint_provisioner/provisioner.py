@@ -128,6 +128,7 @@ class CheckpointProvisioner(LocalProvisioner):
         finally:
             os.close(read_fd)
         if isinstance(answer, NotStarted):
+            await super().wait()  # reaps the supervisor: there is no kernel
             raise RuntimeError(answer.error)
         self._started(answer)
         return connection_info

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from victim import FOREIGN, Victim
+from victim import FOREIGN, Victim, state_of
 
 Start = Callable[..., Victim]
 
@@ -158,6 +158,9 @@ def test_our_kernel_that_cannot_start_is_told_with_its_last_words(start: Start) 
 def test_argv_that_cannot_be_executed_is_a_start_error_that_names_it(start: Start) -> None:
     with pytest.raises(RuntimeError, match="/no/such/python: No such file"):
         start(argv=["/no/such/python"], ready=False)
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    assert not any("supervisor" in Path(f"/proc/{pid}/cmdline").read_text() for pid in children)
+    assert not any(state_of(pid) == "Z" for pid in children)
 
 
 def test_a_bad_config_is_a_start_error_that_names_key_and_value(start: Start) -> None:

@@ -155,9 +155,14 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None
         time.sleep(0.02)
 
 
+def state_of(pid: int | str) -> str:
+    """The state letter of proc(5); empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; zombies do not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return state_of(pid) not in ("", "Z", "X")
