@@ -160,7 +160,7 @@ def _isolate(status_fd: int) -> None:
     sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = silent  # type: ignore[misc]
     sys.settrace(None)
     sys.setprofile(None)
-    os.nice(10)
+    os.nice(5)
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
 
