@@ -27,6 +27,7 @@ from harness.notebook import Result  # noqa: E402
 from harness.server import JupyterServer, running  # noqa: E402
 
 KILL_AT = 80
+WIDTH = 92  # a browser wraps long lines; a terminal does it in the middle of words
 INTERVAL_S = 1  # the demo's cell takes seconds, not hours; the default is 30
 
 
@@ -130,7 +131,11 @@ def show(cell: Cell, result: Result, keep_lines: int | None = None) -> None:
         source = [*source[:5], "..."]
     for index, line in enumerate(source):
         print(f"  {f'In [{number}]:' if index == 0 else '':<9} {line}")
-    lines = result.text.rstrip("\n").splitlines()
+    lines = [
+        part
+        for line in result.text.rstrip("\n").splitlines()
+        for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ") or [""]
+    ]
     if keep_lines is not None and len(lines) > keep_lines:
         lines = ["...", *lines[-keep_lines:]]
     if lines:

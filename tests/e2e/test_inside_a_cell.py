@@ -61,3 +61,55 @@ def test_cells_are_as_fast_while_checkpoints_are_taken(hasty: Notebook) -> None:
         "print(worst)"
     )
     assert float(result.ok().stdout) < 0.5
+
+
+def test_a_cell_that_ended_while_its_forerunner_was_being_saved_is_saved_soon_after(
+    notebook: Notebook,
+) -> None:
+    notebook.run("import numpy as np; big = np.random.default_rng(0).random(60_000_000)").ok()
+    quick = notebook.run("small = 'made while big was being written'").ok()
+    cell_id = notebook.start("import time\nfor _ in range(60_000): time.sleep(0.001)")
+    wait_for_checkpoint(notebook, quick.execution_count, seconds=30, at_all=True)
+    notebook.kill_kernel(flight(notebook).pid)
+    notebook.finish(cell_id)
+    assert notebook.run("small").ok().value == "'made while big was being written'"
+
+
+def test_inside_one_long_c_call_a_checkpoint_comes_after_a_grace_period(hasty: Notebook) -> None:
+    result = hasty.run("rows = list(range(1000)); note = 'kept'").ok()
+    wait_for_checkpoint(hasty, result.execution_count)
+    cell_id = hasty.start("note = 'changed in the cell'\nimport time\ntime.sleep(600)")
+    taken = wait_for_checkpoint(hasty, 2, inside_cell=True, seconds=20)
+    assert taken.inside_call
+    hasty.kill_kernel(flight(hasty).pid)
+    hasty.finish(cell_id)
+    assert hasty.run("note, len(rows)").ok().value == "('changed in the cell', 1000)"
+
+
+def test_a_list_that_is_being_sorted_comes_back_with_all_its_rows(hasty: Notebook) -> None:
+    # CPython empties a list while it sorts it: a checkpoint then must not save it as empty.
+    result = hasty.run("rows = [3, 1, 2] * 10").ok()
+    wait_for_checkpoint(hasty, result.execution_count)
+    cell_id = hasty.start(
+        "import time\ndef slow(x):\n    for _ in range(40): time.sleep(0.02)\n    return x\n"
+        "rows.sort(key=slow)"
+    )
+    wait_for_checkpoint(hasty, 2, inside_cell=True, seconds=25)
+    hasty.kill_kernel(flight(hasty).pid)
+    hasty.finish(cell_id)
+    assert hasty.run("sorted(rows) == sorted([3, 1, 2] * 10)").ok().value == "True"
+
+
+def test_the_locals_of_a_running_function_are_offered_after_the_death(hasty: Notebook) -> None:
+    hasty.run(
+        "import time\ndef train():\n    losses = []\n    for epoch in range(10_000):\n"
+        "        losses.append(epoch); time.sleep(0.01)"
+    ).ok()
+    cell_id = hasty.start("train()")
+    wait_until(lambda: sum(c.inside_cell for c in checkpoints(hasty)) >= 2, "two checkpoints")
+    hasty.kill_kernel(flight(hasty).pid)
+    hasty.finish(cell_id)
+    first = hasty.run("frames = %checkpoint locals\nprint(len(str(frames)) > 100)").ok()
+    assert "%checkpoint locals" in first.prose
+    assert first.text.endswith("True\n")
+    assert hasty.eval("'losses' in str(frames) and 'losses' not in globals()")

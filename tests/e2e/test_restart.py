@@ -104,10 +104,8 @@ def hung(server: JupyterServer) -> Iterator[Notebook]:
     notebook = server.open("hung.ipynb")
     result = notebook.run("x = 41").ok()
     wait_for_checkpoint(notebook, result.execution_count)
-    # PyDLL keeps the interpreter's lock: no Python code runs in this process for an hour.
-    cell_id = notebook.start(
-        "import ctypes, time\nprint('in')\ntime.sleep(1)\nctypes.PyDLL(None).sleep(3600)"
-    )
+    # One C call of a day, which lets neither another thread nor a signal handler run.
+    cell_id = notebook.start("import time\nprint('in')\ntime.sleep(1)\nsum(range(10**13))")
     notebook.wait_shown(cell_id, "in")
     time.sleep(1.5)
     notebook.restart(seconds=90)

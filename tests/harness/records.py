@@ -51,14 +51,19 @@ def wait_for_checkpoint(
     execution_count: int | None,
     *,
     inside_cell: bool = False,
+    at_all: bool = False,
     seconds: float = 30,
 ) -> Manifest:
-    """Wait until the state after a cell (or one inside it) is committed, with nothing pending."""
+    """Wait until the state after a cell (or one inside it) is committed, with nothing pending.
+
+    `at_all`: a checkpoint from within that cell or a later one will do.
+    """
     assert execution_count is not None, "that cell has no number: it did not run"
 
     def wanted(one: Manifest) -> bool:
         count = -1 if one.execution_count is None else one.execution_count
-        return count >= execution_count and one.inside_cell == inside_cell and not one.pending
+        right_kind = at_all or one.inside_cell == inside_cell
+        return count >= execution_count and right_kind and not one.pending
 
     found: list[Manifest] = []
 
