@@ -17,6 +17,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         ("JUPYTER_DATA_DIR", "data"),
         ("JUPYTER_RUNTIME_DIR", "runtime"),
         ("IPYTHONDIR", "ipython"),
+        ("TMPDIR", "."),
     ):
         monkeypatch.setenv(variable, str(tmp_path / name))
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ import pytest
 from checkpoint_kernel import contract
 from checkpoint_provisioner import home
 from checkpoint_provisioner.home import Holder, open_home
+
+
+@pytest.fixture(autouse=True)
+def _temporary_directories_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def holder(kernel_id: str = "kernel-one", server_pid: int | None = None) -> Holder:
