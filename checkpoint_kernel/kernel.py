@@ -265,6 +265,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     def _on_sigterm(self, _number: int, frame: Any) -> None:
         """Culler, batch system, server: save, then die of the signal as anybody would."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one changes nothing
         self.recorder.update(exiting="SIGTERM")
         if self.recorder.flight.shutdown != "restart":
             flight = self.recorder.flight
