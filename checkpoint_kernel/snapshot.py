@@ -8,25 +8,35 @@ child does is handed in; here are its birth, its isolation and its end. Linux wi
 
 from __future__ import annotations
 
+import collections
 import ctypes
 import errno
+import fcntl
+import functools
 import gc
+import itertools
 import json
+import logging
+import operator
 import os
+import resource
 import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 # A snapshot process that has not ended by then is killed, and its unit blamed.
 DEADLINE_S = 600
-# One unit's pickling may take this long; SIGALRM ends the process then.
-UNIT_LIMIT_S = 120
+# One unit's pickling may take this long; SIGALRM ends the process then. The variable is for
+# tests, which cannot wait for an object that hangs.
+UNIT_LIMIT_S = float(os.environ.get("CHECKPOINT_KERNEL_UNIT_LIMIT_S", "120"))
 # The child says "alive" first; silence means that it inherited a held lock. Try again.
 BIRTH_LIMIT_S = 5.0
+
+_PIPE_BYTES: Final = 1 << 20
 
 Report = Callable[..., None]
 
@@ -53,7 +63,9 @@ class Exit:
         if self.status is None:
             return "unknown status"
         if os.WIFSIGNALED(self.status):
-            return signal.Signals(os.WTERMSIG(self.status)).name
+            number = os.WTERMSIG(self.status)
+            named = number in signal.Signals.__members__.values()
+            return signal.Signals(number).name if named else f"signal {number}"
         return f"exit code {os.WEXITSTATUS(self.status)}"
 
     @property
@@ -81,6 +93,9 @@ def available() -> str | None:
         return f"no snapshot process on {sys.platform}"
     if not hasattr(ctypes.PyDLL(None), "_Fork"):
         return "the C library has no _Fork (glibc 2.34 or newer has)"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return "a CUDA context is live, which a forked process must not touch"
     return None
 
 
@@ -90,21 +105,20 @@ def fork(work: Callable[[Report], None]) -> SnapshotProcess:
     Call it in the main thread at a safe point. `report(**fields)` sends one JSON object to
     the parent. Raises OSError if the fork fails.
     """
-    library = ctypes.PyDLL(None)
-    python = ctypes.pythonapi
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.set_blocking(write_fd, True)
+    try:
+        # Reports must not wait for a kernel that is busy in one long C call.
+        fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    except OSError:
+        pass  # above the user's quota for pipes: it stays at 64 KB
     started = time.monotonic()
-    bare_fork, after_child = library._Fork, python.PyOS_AfterFork_Child
     # A collection between here and the child's gc.disable() would touch every page.
     collecting = gc.isenabled()
     gc.disable()
-    python.PyOS_BeforeFork()
-    pid = bare_fork()
+    pid = _fork_in_one_breath()
     if pid == 0:
-        after_child()
         _run_child(work, write_fd)
-    python.PyOS_AfterFork_Parent()
     if collecting:
         gc.enable()
     os.close(write_fd)
@@ -112,6 +126,33 @@ def fork(work: Callable[[Report], None]) -> SnapshotProcess:
         os.close(read_fd)
         raise OSError(errno.EAGAIN, "the snapshot process could not be forked")
     return SnapshotProcess(pid, read_fd, started)
+
+
+def _fork_in_one_breath() -> int:
+    """PyOS_BeforeFork, _Fork, PyOS_AfterFork_*: no bytecode of any thread in between.
+
+    From PyOS_BeforeFork on the interpreter's locks are held (3.12 and later: also that of the
+    list of threads). Were the GIL given up then, a thread that starts another one would wait
+    for that lock with the GIL in its hands, for ever. So C code drives the four calls.
+    """
+    before, bare_fork, after_parent, after_child = _fork_functions()
+    results, pids = itertools.tee(map(operator.call, (before, bare_fork)))
+    # None is what `before` returns: it calls for nothing. A pid calls for one of the others.
+    choose = {None: type(None), 0: after_child}.get
+    next_call: Iterator[Any] = map(choose, results, itertools.repeat(after_parent))
+    collections.deque(map(operator.call, next_call), maxlen=0)
+    _, pid = pids
+    return int(pid)
+
+
+@functools.cache
+def _fork_functions() -> tuple[Any, Any, Any, Any]:
+    library = ctypes.PyDLL(None)  # PyDLL: with the GIL held
+    before = library.PyOS_BeforeFork
+    after_parent, after_child = library.PyOS_AfterFork_Parent, library.PyOS_AfterFork_Child
+    for function in (before, after_parent, after_child):
+        function.restype = None
+    return before, library._Fork, after_parent, after_child
 
 
 def _run_child(work: Callable[[Report], None], status_fd: int) -> NoReturn:
@@ -147,9 +188,14 @@ def _isolate(status_fd: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
-    keep = sorted({0, 1, 2, status_fd})
-    for low, high in zip(keep, [*keep[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
-        os.closerange(low + 1, high)
+    # Listed, because a limit of a billion descriptors makes closerange() take minutes where
+    # there is no close_range(2).
+    for number in sorted(int(entry.name) for entry in os.scandir("/proc/self/fd")):
+        if number > 2 and number != status_fd:
+            try:
+                os.close(number)
+            except OSError:
+                pass  # the listing's own
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD):
@@ -162,12 +208,18 @@ def _isolate(status_fd: int) -> None:
     sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = silent  # type: ignore[misc]
     sys.settrace(None)
     sys.setprofile(None)
+    logging.disable()  # handlers hold ipykernel's streams too
+    # A crash in here is no crash of the kernel: no core file of all its memory.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     os.nice(5)
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:
+        pass  # a container with /proc read-only: the kernel has no other protection there
 
 
-def limit_unit(seconds: float) -> None:
+def limit(seconds: float) -> None:
     """In the snapshot process: end by SIGALRM unless called again within `seconds`."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
@@ -175,7 +227,9 @@ def limit_unit(seconds: float) -> None:
 def read_status(child: SnapshotProcess, wait_s: float = 0.0) -> list[dict[str, Any]]:
     """The child's reports since the last call; waits up to `wait_s` for the first one."""
     if wait_s > 0:
-        select.select([child.status_fd], [], [], wait_s)
+        poll = select.poll()  # select() refuses descriptors above 1023
+        poll.register(child.status_fd, select.POLLIN)
+        poll.poll(wait_s * 1000)
     while True:
         try:
             data = os.read(child.status_fd, 65536)
