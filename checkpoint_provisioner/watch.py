@@ -17,7 +17,7 @@ from pathlib import Path
 
 from checkpoint_kernel import contract, flight_recorder, session
 
-from . import evidence, home, post_mortem, process
+from . import evidence, home, orphans, post_mortem, process
 from .caps import policy
 from .evidence import Exit, Samples, SignalSeen
 from .launch import is_ours
@@ -153,6 +153,8 @@ class Watch:
         self._clear_away(marker)
         os.waitpid(kernel.pid, 0)
         process.reap_others(kernel.pid)
+        for said in orphans.free_ports(kernel.argv, kernel.directory):
+            print(f"checkpoint-kernel: {said}", file=sys.stderr)
         still_there = kernel.cap.close()
         if still_there:
             print(f"checkpoint-kernel: {still_there}", file=sys.stderr)

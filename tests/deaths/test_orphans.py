@@ -1,4 +1,4 @@
-"""A snapshot process may finish after its kernel has died, and does not outlive the supervisor."""
+"""What a dead kernel leaves running: its snapshot process, and children that it forked."""
 
 from __future__ import annotations
 
@@ -85,3 +85,50 @@ def test_a_restart_that_was_asked_for_does_not_wait_for_a_snapshot_process(start
     until(lambda: process.poll() is not None, "the supervisor's end")
     assert time.monotonic() - ended < 0.5
     assert not alive(pid)
+
+
+FORKS_AWAY = """
+import os, time
+from pathlib import Path
+if os.fork() == 0:
+    os.setsid()
+    Path({sign!r}).write_text(str(os.getpid()))
+    time.sleep(300)
+    os._exit(0)
+"""
+RUNS_AWAY = """
+import subprocess
+from pathlib import Path
+away = subprocess.Popen(["sleep", "300"], start_new_session=True, close_fds=False)
+Path({sign!r}).write_text(str(away.pid))
+"""
+
+
+def test_a_forked_child_that_keeps_the_ports_does_not_outlive_the_kernel(
+    start: Start, tmp_path: Path
+) -> None:
+    victim = start()
+    child = killed_with_a_child(victim, FORKS_AWAY, tmp_path / "child")
+    assert not alive(child)
+    victim.restart(now=True)  # to the same ports
+
+
+def test_a_program_that_a_cell_started_in_its_own_session_outlives_the_kernel(
+    start: Start, tmp_path: Path
+) -> None:
+    victim = start()
+    child = killed_with_a_child(victim, RUNS_AWAY, tmp_path / "child")
+    try:
+        assert alive(child)
+        victim.restart(now=True)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def killed_with_a_child(victim: Victim, code: str, sign: Path) -> int:
+    """The child's pid, after the kernel's end."""
+    victim.run(code.format(sign=str(sign)))
+    until(lambda: sign.exists() and sign.read_text() != "", "the child")
+    os.kill(victim.kernel_pid, signal.SIGKILL)
+    victim.wait_for_death()
+    return int(sign.read_text())
