@@ -89,7 +89,6 @@ class Checkpointer:
         )
         self.stale_since: float | None = None  # monotonic: changes that no checkpoint holds
         self.announcements: list[str] = []  # for the notice before the next cell
-        self.cannot_fork = snapshot.available()
 
     # --- take ---------------------------------------------------------------------------
 
@@ -112,8 +111,7 @@ class Checkpointer:
             if self._child is not None:
                 return False
             try:
-                with _uninterrupted():
-                    return self._begin(reason, position)
+                return self._begin(reason, position)
             except Exception as why:
                 self._trouble(f"a checkpoint could not be begun: {type(why).__name__}: {why}")
                 return False
@@ -127,11 +125,14 @@ class Checkpointer:
         facts = self._facts_of(reason, position)
         before_fork = self.stale_since
         self.stale_since = None
-        if self.cannot_fork is not None:
+        if snapshot.available() is not None:
             self._in_place(facts)
             return True
         try:
-            child = snapshot.fork(lambda report: write(facts, self._shell, self._store, report))
+            with _uninterrupted():
+                child = snapshot.fork(
+                    lambda report: write(facts, self._shell, self._store, report, snapshot.limit)
+                )
         except OSError as why:
             self.stale_since = before_fork
             self._trouble(str(why))
@@ -185,10 +186,14 @@ class Checkpointer:
         """Where no snapshot process can be had, the user waits for all of it."""
         reports: list[dict[str, Any]] = []
         started = time.perf_counter()
-        write(facts, self._shell, self._store, lambda **fields: reports.append(fields))
+        # No alarm here: it would end the kernel.
+        write(
+            facts, self._shell, self._store, lambda **fields: reports.append(fields), lambda _: None
+        )
         self.settled.pauses_s.append(time.perf_counter() - started)
         for report in reports:
             self._take_in(report)
+        self._private_bytes = 0  # nothing was copied for it
         self._settle(facts, started=time.monotonic())
 
     # --- watch --------------------------------------------------------------------------
@@ -323,12 +328,18 @@ class Checkpointer:
 # --- write: the snapshot process ------------------------------------------------------------
 
 
-def write(facts: Facts, shell: Any, store: Store, report: Callable[..., None]) -> None:
+def write(
+    facts: Facts,
+    shell: Any,
+    store: Store,
+    report: Callable[..., None],
+    limit: Callable[[float], None],
+) -> None:
     """Serialize the namespace, write what is new, and commit it by publishing the manifest."""
     selected = namespace.select(shell.user_ns, shell.user_ns_hidden, facts.exclude)
 
     def progress(names: str) -> None:
-        snapshot.limit_unit(snapshot.UNIT_LIMIT_S)
+        limit(snapshot.UNIT_LIMIT_S)
         report(unit=names)
 
     partition = units.partition(
@@ -336,7 +347,7 @@ def write(facts: Facts, shell: Any, store: Store, report: Callable[..., None]) -
     )
     frames = locals_unit.drafts(facts.position.frames, shell.user_ns, partition, progress)
     report(unit="")
-    snapshot.limit_unit(snapshot.DEADLINE_S)
+    limit(snapshot.DEADLINE_S)
     drafts = [*partition.units, *frames.units, _session_draft(shell)]
     skipped = sorted(
         [*selected.skipped, *partition.skipped, *frames.skipped], key=lambda entry: entry.name

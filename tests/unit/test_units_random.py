@@ -65,6 +65,12 @@ CELLS = [
 cell = st.tuples(st.sampled_from(CELLS), name, name).map(lambda c: c[0].format(a=c[1], b=c[2]))
 
 
+def is_constant(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(is_constant(v) for v in value)
+    return value is None or isinstance(value, int | float | str | np.generic)
+
+
 def shape(variables: dict[str, Any]) -> dict[str, Any]:
     """A namespace as nested plain data, in which an object's second mention is its number."""
     numbers: dict[int, int] = {}
@@ -78,10 +84,8 @@ def shape(variables: dict[str, Any]) -> dict[str, Any]:
         return None
 
     def walk(value: Any) -> Any:
-        if value is None or isinstance(value, int | float | str | np.generic):
-            return (type(value).__name__, value)
-        if isinstance(value, tuple) and all(isinstance(v, int | str) for v in value):
-            return value
+        if is_constant(value):
+            return (type(value).__name__, value)  # its identity is not kept
         if (number := seen(value)) is not None:
             return f"object {number}"
         if isinstance(value, list | tuple):
