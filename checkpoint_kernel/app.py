@@ -10,6 +10,7 @@ from typing import Any
 
 from ipykernel.kernelapp import IPKernelApp
 
+from . import last_words
 from .flight_recorder import FlightRecorder
 from .kernel import CheckpointKernel
 from .session import Session
@@ -63,7 +64,7 @@ class _ParentWatch(threading.Thread):
     def __init__(self, app: CheckpointKernelApp) -> None:
         super().__init__(name="checkpoint-kernel-parent", daemon=True)
         self._app = app
-        self._parent = os.getppid()
+        self._parent = app.session_record.supervisor_pid  # and not getppid(): it may be gone
 
     def run(self) -> None:
         while os.getppid() == self._parent:
@@ -71,4 +72,4 @@ class _ParentWatch(threading.Thread):
         kernel: Any = self._app.kernel
         if isinstance(kernel, CheckpointKernel):
             kernel.parent_gone()
-        os._exit(1)
+        last_words.quiet_exit(1)

@@ -57,6 +57,7 @@ class Clockwork(threading.Thread):
         self._last_taken = time.monotonic()
         self._asked_at: float | None = None
         self._idle_asked = False
+        self._interrupt_owed = False
         self._watch_since = 0.0
         self._in_main_thread = MainThreadCall(self._between_bytecodes)
         self._line_watch = LineWatch(self._at_line)
@@ -67,6 +68,11 @@ class Clockwork(threading.Thread):
         """A cell starts running."""
         self.busy_since = time.monotonic()
         self._asked_at = None
+        self._wake.set()
+
+    def interrupt_cell(self) -> None:
+        """A Ctrl-C came while the cell's hooks ran, which must not raise: pass it on."""
+        self._interrupt_owed = True
         self._wake.set()
 
     def cell_ended(self) -> None:
@@ -89,7 +95,10 @@ class Clockwork(threading.Thread):
             self._wake.clear()
             if self._stopped:
                 return
-            self._look()
+            try:
+                self._look()
+            except Exception as why:  # the clock goes on: the next look may go well
+                self._report(why)
 
     def _tick_s(self) -> float:
         if self._checkpointer is not None and self._checkpointer.running:
@@ -100,7 +109,7 @@ class Clockwork(threading.Thread):
         return min(max(running_s, _FIRST_TICK_S), _BUSY_TICK_S)
 
     def _look(self) -> None:
-        self._hand_on_error()
+        self._hand_on()
         self._sample()
         checkpointer = self._checkpointer
         if checkpointer is None or not checkpointer.watch() or not self.enabled:
@@ -112,14 +121,21 @@ class Clockwork(threading.Thread):
         elif self._due(checkpointer):
             self._ask()
 
-    def _hand_on_error(self) -> None:
-        """What went wrong in the main thread: a Ctrl-C belongs to the cell, the rest to us."""
+    def _hand_on(self) -> None:
+        """What could not be raised where it belonged: a Ctrl-C to the cell, the rest to us."""
+        if self._interrupt_owed:
+            self._interrupt_owed = False
+            time.sleep(_FIRST_TICK_S)  # the cell's own code should have begun by then
+            if self.busy_since is not None:
+                _thread.interrupt_main()
         error, self._in_main_thread.error = self._in_main_thread.error, None
-        if isinstance(error, KeyboardInterrupt):
-            _thread.interrupt_main()
-        elif error is not None and self._checkpointer is not None:
+        if error is not None:
             self._asked_at = None
             self._last_taken = time.monotonic()
+            self._report(error)
+
+    def _report(self, error: BaseException) -> None:
+        if self._checkpointer is not None:
             self._checkpointer.settled.trouble = f"{type(error).__name__}: {error}"
 
     def _sample(self) -> None:
@@ -169,29 +185,32 @@ class Clockwork(threading.Thread):
 
     def _at_line(self, frame: types.FrameType) -> None:
         """One of the user's frames begins a line, with no call under way."""
-        try:
-            if self._asked_at is not None:
-                self._take(frame, in_c=False)
-        except Exception as why:  # a KeyboardInterrupt belongs to the cell and goes on
-            self._in_main_thread.error = why
+        if self._asked_at is not None:
+            self._take(frame, in_c=False)
 
     def _take(self, frame: types.FrameType | None, in_c: bool) -> None:
+        """Raises only what the user's signal handlers raise: a Ctrl-C belongs to the cell."""
         checkpointer, asked_at = self._checkpointer, self._asked_at
         if checkpointer is None or asked_at is None:
             return
-        position = safe_point.examine(frame, self._main, self._recorder.flight.cell_file, in_c)
         now = time.monotonic()
+        try:
+            position = safe_point.examine(frame, self._main, self._recorder.flight.cell_file, in_c)
+        except Exception as why:
+            self._in_main_thread.error = why
+            return
         if not position.clean and now - asked_at <= GRACE_S:
             # The clock asks again; meanwhile the next line of the user's may come.
             if now - asked_at < _WATCH_LIMIT_S:
                 self._watch_since = now
                 self._line_watch.arm(position.outside_calls)
             return
-        if checkpointer.take("mid-cell", position):
-            # The cell goes on changing things behind this checkpoint.
-            checkpointer.changed()
         self._asked_at = None
         self._last_taken = now
+        try:
+            checkpointer.take("mid-cell", position)
+        finally:
+            checkpointer.changed()  # the cell goes on changing things behind this checkpoint
 
     def _while_idle(self) -> None:
         """On the kernel's event loop, between two messages."""

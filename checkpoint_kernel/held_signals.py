@@ -25,11 +25,12 @@ _NUMBERS: Final = sorted(
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
+def held_back(*, in_pending_call: bool = False) -> Iterator[None]:
     """Run no signal handler until the block has ended; then run those that are due, in order.
 
-    What a handler raises is raised at the end of the block. In other threads than the main
-    one no handler runs anyway. Blocks may be nested.
+    What a handler raises is raised at the end of the block. Out of a pending call nothing can
+    be raised: `in_pending_call` has them run when that call is over. In other threads than
+    the main one no handler runs anyway. Blocks may be nested.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -52,7 +53,11 @@ def held_back() -> Iterator[None]:
             # The block itself may have set another one (a kernel that ends does).
             if _signal.getsignal(number) is note:
                 _signal.signal(number, handler)
-        _deliver(due, before)
+        if in_pending_call:
+            for number in due:
+                trip_after_pending_call(number)
+        else:
+            _deliver(due, before)
 
 
 def _deliver(due: list[int], handlers: dict[int, Any]) -> None:
@@ -65,16 +70,13 @@ def _deliver(due: list[int], handlers: dict[int, Any]) -> None:
             _deliver(due, handlers)
 
 
-# --- Ctrl-C out of places where nothing may be raised ---------------------------------
-
-_set_interrupt: Final = ctypes.cast(ctypes.pythonapi.PyErr_SetInterruptEx, ctypes.c_void_p)
+_trip: Final = ctypes.cast(ctypes.pythonapi.PyErr_SetInterruptEx, ctypes.c_void_p)
 
 
-def interrupt_after_pending_call() -> None:
-    """Inside a pending call: have SIGINT's handler run as soon as that call is over.
+def trip_after_pending_call(number: int) -> None:
+    """Inside a pending call: have a signal's handler run as soon as that call is over.
 
-    Nothing can be raised out of a pending call written in Python. The next one in the
-    queue is C code alone, `PyErr_SetInterruptEx(SIGINT)`, and its effect is seen by the code
-    that was interrupted.
+    The next call in the queue is C code alone, `PyErr_SetInterruptEx(number)`, and what the
+    handler raises is raised in the code that the pending call has interrupted.
     """
-    ctypes.pythonapi.Py_AddPendingCall(_set_interrupt, ctypes.c_void_p(int(signal.SIGINT)))
+    ctypes.pythonapi.Py_AddPendingCall(_trip, ctypes.c_void_p(number))

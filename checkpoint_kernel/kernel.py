@@ -22,6 +22,7 @@ from . import last_words, manifest, notice, restore, safe_point
 from .checkpoint import Checkpointer
 from .clockwork import Clockwork, cell_line
 from .flight_recorder import FlightRecorder
+from .held_signals import held_back
 from .magics import CheckpointMagics
 from .manifest import Manifest, ManifestError
 from .safe_point import IDLE
@@ -100,6 +101,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         shell.events.register("pre_run_cell", self._guarded(self._cell_begins))
         shell.events.register("post_run_cell", self._guarded(self._cell_ended))
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        os.register_at_fork(after_in_child=self._in_forked_child)
         last_words.install(self._note_end)
         atexit.register(self._at_exit)
         self.clockwork.start()
@@ -108,13 +110,23 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         """IPython prints what a hook raises into the cell: keep it for the status instead."""
 
         def guarded(argument: Any) -> None:
+            if os.getpid() != self._pid:
+                return  # a child that the user forked has run on to the end of its cell
             try:
-                hook(argument)
-            except (Exception, KeyboardInterrupt) as why:
+                with held_back():
+                    hook(argument)
+            except KeyboardInterrupt:
+                self.clockwork.interrupt_cell()  # if there is one: the hook may be its last
+            except Exception as why:
                 if self.checkpointer is not None:
                     self.checkpointer.settled.trouble = f"{type(why).__name__}: {why}"
 
         return guarded
+
+    def _in_forked_child(self) -> None:
+        """Workers that the user forks die of SIGTERM as anywhere, and save nothing."""
+        if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     # --- cells --------------------------------------------------------------------------
 
@@ -270,16 +282,19 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if self.recorder.flight.shutdown != "restart":
             flight = self.recorder.flight
             position = safe_point.examine(frame, self.shell.user_ns, flight.cell_file)
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception, KeyboardInterrupt):
                 self.save_last("SIGTERM", _SIGTERM_LIMIT_S, position)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
+        last_words.quiet_kill(os.getpid(), signal.SIGTERM)
 
     def parent_gone(self) -> None:
         """The supervisor has died (any thread): save what can be had, then leave."""
         self.recorder.update(exiting="parent gone")
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
-        position = safe_point.examine(frame, self.shell.user_ns, self.recorder.flight.cell_file)
+        flight = self.recorder.flight
+        # The main thread runs on: what its line was given may be half done.
+        in_c = flight.state == "busy"
+        position = safe_point.examine(frame, self.shell.user_ns, flight.cell_file, in_c)
         with contextlib.suppress(Exception):
             self.save_last("parent-gone", _SIGTERM_LIMIT_S, position)
 

@@ -11,7 +11,11 @@ import functools
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+# For the kernel's own ends, which have their word in the record already.
+quiet_exit: Final = os._exit
+quiet_kill: Final = os.kill
 
 
 def install(note: Callable[..., None]) -> None:
@@ -31,7 +35,7 @@ def install(note: Callable[..., None]) -> None:
     def signalling(pid: int, number: int) -> None:
         mine = pid in (kernel_pid, 0) or (pid < 0 and -pid == os.getpgid(0))
         if here() and mine and number != 0 and _kills(number):
-            note(sent_itself=signal.Signals(number).name)
+            note(sent_itself=_name(number))
 
     def raising(number: int) -> None:
         signalling(kernel_pid, number)
@@ -47,6 +51,11 @@ def install(note: Callable[..., None]) -> None:
     _wrap(os, "kill", signalling)
     _wrap(os, "killpg", signalling_group)
     _wrap(signal, "raise_signal", raising)
+
+
+def _name(number: int) -> str:
+    known = number in signal.Signals.__members__.values()
+    return signal.Signals(number).name if known else f"signal {number}"
 
 
 def _kills(number: int) -> bool:
@@ -69,4 +78,6 @@ def _wrap(module: Any, name: str, before: Callable[..., None]) -> None:
             return original(*args, **kwargs)
         return original(*args, **kwargs)
 
+    # `from os import kill` in a notebook is saved by this name, and not as a function of ours.
+    wrapper.__module__ = module.__name__
     setattr(module, name, wrapper)

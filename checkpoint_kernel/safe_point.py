@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import ctypes
 import dis
+import signal
 import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
+
+from .held_signals import held_back, trip_after_pending_call
 
 _POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
 _FRAME_FIELD: Final = object.__basicsize__ + _POINTER  # PyFrameObject.f_frame, after f_back
@@ -185,7 +188,10 @@ class MainThreadCall:
     def _run(self, _argument: object) -> int:
         try:
             self._pending = False
-            self._function(sys._getframe().f_back)
+            with held_back(in_pending_call=True):
+                self._function(sys._getframe().f_back)
+        except KeyboardInterrupt:  # before or after the block: it is the cell's
+            trip_after_pending_call(signal.SIGINT)
         except BaseException as why:
             self.error = why
         return 0
