@@ -67,7 +67,12 @@ def repeats_one_frame(faults: str) -> bool:
     return max((frames.count(frame) for frame in set(frames)), default=0) > SAME_FRAME_LIMIT
 
 
+# traitlets' log format; ipykernel warns of things that have nothing to do with the end.
+_ROUTINE = re.compile(r"\[\w+\] (?:DEBUG|INFO|WARNING) \|")
+
+
 def last_line(text: str) -> str:
-    """The last line that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+    """The last line that says something, routine log lines left out; without its full stop."""
+    lines = [line.strip() for line in text.splitlines()]
+    telling = [line for line in lines if line and not _ROUTINE.match(line)]
+    return telling[-1][:300].rstrip(".") if telling else ""

@@ -224,6 +224,12 @@ def test_leaving_before_it_was_ready_is_start_failed_and_repeats_the_last_words(
     assert "No module named 'zmq'" in found.because
 
 
+def test_a_routine_log_line_is_no_reason_for_a_failed_start() -> None:
+    said = "[CheckpointKernelApp] WARNING | Kernel is running over TCP without encryption.\n"
+    found = judge(evidence(code=9, flight=Flight(state="starting"), stderr_tail=said))
+    assert found.because == "it exited with code 9 before it was ready"
+
+
 def test_dying_while_restoring_is_not_a_failed_start() -> None:
     assert cause(evidence(code=1, flight=Flight(state="restoring"))) == "exited"
 
