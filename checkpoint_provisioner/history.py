@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,11 @@ class History:
     sessions: tuple[Past, ...]  # ended ones, oldest first
     manifests: tuple[manifest.Manifest, ...]  # that verify, by seq
     warnings: tuple[str, ...]
+
+    @property
+    def next_number(self) -> int:
+        """Of the start that comes after these."""
+        return max((past.session.number for past in self.sessions), default=0) + 1
 
 
 class StillAlive(Exception):
@@ -68,7 +74,7 @@ def _sessions(directory: Path, warnings: list[str]) -> list[Past]:
             warnings.append(f"The record of an earlier start was passed over: {path}: {why}.")
             continue
         sessions.append(Past(started, ended))
-    return sorted(sessions, key=lambda past: past.session.started)
+    return sorted(sessions, key=lambda past: (past.session.number, past.session.started))
 
 
 def _close(path: Path, started: session.Session, warnings: list[str]) -> session.ExitMarker:
@@ -94,9 +100,19 @@ def _wait_for_straggler(directory: Path) -> None:
         time.sleep(0.05)
 
 
-def prune(directory: Path) -> None:
-    """Drop the oldest session directories and death records beyond what is kept."""
-    for path in sorted((directory / contract.SESSIONS).iterdir())[:-SESSIONS_KEPT]:
-        shutil.rmtree(path, ignore_errors=True)
-    for path in sorted((directory / contract.DEATHS).glob("*.json"))[:-DEATHS_KEPT]:
-        path.unlink(missing_ok=True)
+def prune(directory: Path, sessions: Sequence[Past], current: str) -> None:
+    """Drop the oldest sessions and death records beyond what is kept.
+
+    `sessions`: those that could be read, oldest first; others are no use and go first.
+    `current`: the id of the one that begins now.
+    """
+    order = [*(past.session.id for past in sessions), current]
+    found = {path.name: path for path in sorted((directory / contract.SESSIONS).iterdir())}
+    strangers = [name for name in found if name not in order]
+    for name in [*strangers, *(id for id in order if id in found)][:-SESSIONS_KEPT]:
+        shutil.rmtree(found[name], ignore_errors=True)
+    named = {past.exit.death for past in sessions[-SESSIONS_KEPT:]}
+    records = sorted((directory / contract.DEATHS).glob("*.json"))
+    for path in records[:-DEATHS_KEPT]:
+        if path.name not in named:
+            path.unlink(missing_ok=True)

@@ -180,9 +180,10 @@ def _begin(
         stderr_write_fd=relay.stderr_write_fd if relay else None,
         stderr_read_fd=relay.echo_read_fd if relay else None,
         warnings=(*place.warnings, *warnings),
+        number=past.next_number,
     )
     session.save(directory, began)
-    history.prune(place.directory)
+    history.prune(place.directory, past.sessions, identity)
     return began, directory, relay
 
 

@@ -27,7 +27,9 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def begin(directory: Path, id: str, started: float = 1.0, boot: str | None = None) -> Path:
+def begin(
+    directory: Path, id: str, started: float = 1.0, boot: str | None = None, number: int = 0
+) -> Path:
     path = directory / contract.SESSIONS / id
     path.mkdir()
     session.save(
@@ -44,6 +46,7 @@ def begin(directory: Path, id: str, started: float = 1.0, boot: str | None = Non
             boot_id=boot_id() if boot is None else boot,
             settings=Settings(),
             plan=Plan("clean", ""),
+            number=number,
         ),
     )
     return path
@@ -137,14 +140,41 @@ def test_a_reused_pid_is_not_taken_for_the_kernel(directory: Path) -> None:
     assert len(history.read(directory, KEY).sessions) == 1
 
 
-def test_pruning_keeps_the_newest_sessions(
+def test_a_clock_that_was_set_back_does_not_change_the_order(directory: Path) -> None:
+    for id, number, started in (("20261201", 1, 9.0), ("20261101", 2, 5.0)):
+        path = begin(directory, id, started, number=number)
+        session.save(path, ExitMarker(session=id, time=started, kind="restart"))
+    found = history.read(directory, KEY)
+    assert [past.session.id for past in found.sessions] == ["20261201", "20261101"]
+    assert found.next_number == 3
+
+
+def test_pruning_keeps_the_newest_sessions_and_the_one_that_begins(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for number, id in enumerate("zdcb", start=1):  # the clock went back after the first
+        path = begin(directory, id, number=number)
+        session.save(path, ExitMarker(session=id, time=1.0, kind="restart"))
+    past = history.read(directory, KEY).sessions
+    begin(directory, "a", number=5)
+    (directory / contract.SESSIONS / "y").mkdir()  # of a supervisor that had no kernel
     monkeypatch.setattr(history, "SESSIONS_KEPT", 2)
-    for id in "abcd":
-        begin(directory, id)
-    history.prune(directory)
-    assert sorted(p.name for p in (directory / contract.SESSIONS).iterdir()) == ["c", "d"]
+    history.prune(directory, past, "a")
+    assert sorted(p.name for p in (directory / contract.SESSIONS).iterdir()) == ["a", "b"]
+
+
+def test_pruning_keeps_the_record_of_a_death_that_a_start_is_about(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.save(
+        begin(directory, "s"),
+        ExitMarker(session="s", time=1.0, kind="death", cause="killed", death="a.json"),
+    )
+    for name in ("a.json", "b.json", "c.json"):
+        (directory / contract.DEATHS / name).write_text("{}")
+    monkeypatch.setattr(history, "DEATHS_KEPT", 1)
+    history.prune(directory, history.read(directory, KEY).sessions, "now")
+    assert sorted(p.name for p in (directory / contract.DEATHS).iterdir()) == ["a.json", "c.json"]
 
 
 def test_a_disk_that_takes_no_record_does_not_keep_the_past_from_being_read(
