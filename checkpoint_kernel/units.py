@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import pickling
+from . import arrays, graphs, kinds, pickling
 from .manifest import Skipped
 from .pickling import Pickled
 from .refusals import Unsavable
@@ -33,7 +33,12 @@ class Draft:
     @property
     def id(self) -> str:
         """Stable while the unit holds the same names: `data:df+view`."""
-        return f"{self.kind}:{'+'.join(sorted(self.root))}"
+        return f"{self.kind}:{'+'.join(sorted(map(_escaped, self.root)))}"
+
+
+def _escaped(name: str) -> str:
+    """globals()["a+b"] is a name too, and no other unit than "a" and "b" together."""
+    return name.replace("%", "%25").replace("+", "%2B")
 
 
 @dataclass
@@ -68,8 +73,11 @@ class Partition:
 def type_name(value: Any) -> str:
     """A type as people write it: `pandas.DataFrame`, `int`."""
     cls = type(value)
-    module = cls.__module__
-    if module in ("builtins", "__main__"):
+    try:
+        module = cls.__module__
+    except Exception:  # a metaclass may raise anything
+        module = "builtins"
+    if not isinstance(module, str) or module in ("builtins", "__main__"):
         return cls.__qualname__
     return f"{module.split('.')[0]}.{cls.__qualname__}"
 
@@ -78,7 +86,7 @@ def partition(
     roots: dict[str, Any],
     main: dict[str, Any],
     known_bad: dict[str, Skipped],
-    progress: Callable[[str], None],
+    progress: Callable[[list[str]], None],
     in_call: tuple[Any, ...] = (),
 ) -> Partition:
     """Pickle `roots` as units; those that reach an object of `in_call` are marked.
@@ -92,10 +100,10 @@ def partition(
 
 class _Partitioner:
     def __init__(
-        self, main: dict[str, Any], progress: Callable[[str], None], in_call: tuple[Any, ...]
+        self, main: dict[str, Any], progress: Callable[[list[str]], None], in_call: tuple[Any, ...]
     ) -> None:
         self._main = main
-        self._in_call = {id(value) for value in in_call if not pickling.is_leaf(value)}
+        self._in_call = {id(value) for value in in_call if not kinds.is_leaf(value)}
         self._progress = progress
         self._drafts: list[Draft] = []
         self._skipped: list[Skipped] = []
@@ -124,7 +132,7 @@ class _Partitioner:
         key = self._key_by_id.get(id(definition))
         if key is None:
             # Without a unit of its own a nameless class would tie all its instances together.
-            if not issubclass(type(definition), type) or not pickling.saved_by_value(definition):
+            if not issubclass(type(definition), type) or not kinds.saved_by_value(definition):
                 return None
             key = f"#{definition.__qualname__}-{len(self._key_by_id)}"
             draft = Draft("class", {key: definition})
@@ -155,7 +163,7 @@ class _Partitioner:
             if name in known_bad:
                 self._skipped.append(known_bad[name])
                 continue
-            leaf = pickling.is_leaf(value)
+            leaf = kinds.is_leaf(value)
             draft = None if leaf else drafts.get(id(value))
             if draft is None:
                 draft = Draft(_kind(value), {})
@@ -170,7 +178,7 @@ class _Partitioner:
         return [draft for draft in self._drafts if draft.pickled is not None]
 
     def _pickle(self, draft: Draft) -> None:
-        self._progress("\n".join(sorted(draft.root)))
+        self._progress(sorted(draft.root))
         self._current = draft
         try:
             draft.pickled = pickling.dump(draft.root, self._main, self, self)
@@ -178,6 +186,8 @@ class _Partitioner:
             self._skip(draft, _refusal_text(draft, why), why.refusal.remedy)
         except RecursionError:
             self._skip(draft, "it is nested too deeply to be saved", None)
+        except MemoryError:
+            self._skip(draft, "saving it takes more memory than there is", None)
         except BaseException as why:  # a __reduce__ may raise anything, SystemExit too
             self._skip(draft, f"saving it failed: {_one_line(why)}", None)
         self._drafts.append(draft)
@@ -189,7 +199,7 @@ class _Partitioner:
 
     def _merge(self, meetings: Iterable[tuple[Draft, Draft]]) -> None:
         """Pickle again, as one, the drafts that are connected by meetings."""
-        groups = _components(
+        groups = graphs.components(
             (a, b) for a, b in meetings if a.pickled is not None and b.pickled is not None
         )
         for group in groups:
@@ -217,7 +227,7 @@ class _Partitioner:
                 for draft in live
                 if draft.pickled is not None
             }
-            cycles = [cycle for cycle in _strong_components(live, needs) if len(cycle) > 1]
+            cycles = [cycle for cycle in graphs.strong_components(live, needs) if len(cycle) > 1]
             if not cycles:
                 return
             self._merge([(cycle[0], other) for cycle in cycles for other in cycle[1:]])
@@ -246,7 +256,7 @@ def _kind(value: Any) -> str:
     cls = type(value)  # and not isinstance(): objects may lie about their class
     if issubclass(cls, types.ModuleType):
         return "module"
-    if issubclass(cls, types.FunctionType | type) and pickling.saved_by_value(value):
+    if issubclass(cls, types.FunctionType | type) and kinds.saved_by_value(value):
         return "class" if issubclass(cls, type) else "function"
     return "data"
 
@@ -265,66 +275,6 @@ def _refusal_text(draft: Draft, why: Unsavable) -> str:
 def _one_line(why: BaseException) -> str:
     text = " ".join(str(why).split())
     return f"{type(why).__name__}: {text[:300]}" if text else type(why).__name__
-
-
-# --- graphs -------------------------------------------------------------------------
-
-
-def _components(edges: Iterable[tuple[Draft, Draft]]) -> list[list[Draft]]:
-    """Connected components, members in the order in which they were first met."""
-    parent: dict[int, int] = {}
-    drafts: dict[int, Draft] = {}
-
-    def find(x: int) -> int:
-        while parent[x] != x:
-            parent[x] = parent[parent[x]]
-            x = parent[x]
-        return x
-
-    for a, b in edges:
-        for draft in (a, b):
-            parent.setdefault(id(draft), id(draft))
-            drafts[id(draft)] = draft
-        parent[find(id(b))] = find(id(a))
-    groups: dict[int, list[Draft]] = {}
-    for key in parent:
-        groups.setdefault(find(key), []).append(drafts[key])
-    return list(groups.values())
-
-
-def _strong_components(drafts: list[Draft], needs: dict[int, list[Draft]]) -> Iterator[list[Draft]]:
-    """Tarjan's strongly connected components, without recursion."""
-    index: dict[int, int] = {}
-    low: dict[int, int] = {}
-    stack: list[Draft] = []
-    on_stack: set[int] = set()
-    for start in drafts:
-        if id(start) in index:
-            continue
-        work = [(start, iter(needs[id(start)]))]
-        index[id(start)] = low[id(start)] = len(index)
-        stack.append(start)
-        on_stack.add(id(start))
-        while work:
-            draft, successors = work[-1]
-            step = next(successors, None)
-            if step is None:
-                work.pop()
-                if work:
-                    above = id(work[-1][0])
-                    low[above] = min(low[above], low[id(draft)])
-                if low[id(draft)] == index[id(draft)]:
-                    cut = stack.index(draft)
-                    component, stack[cut:] = stack[cut:], []
-                    on_stack.difference_update(id(member) for member in component)
-                    yield component
-            elif id(step) not in index:
-                index[id(step)] = low[id(step)] = len(index)
-                stack.append(step)
-                on_stack.add(id(step))
-                work.append((step, iter(needs[id(step)])))
-            elif id(step) in on_stack:
-                low[id(draft)] = min(low[id(draft)], index[id(step)])
 
 
 # --- memory -------------------------------------------------------------------------
@@ -381,7 +331,7 @@ def storages(pickled: Pickled) -> tuple[list[memoryview], list[BufferRef]]:
 
 
 def _bytes_at(start: int, length: int, owner: Any) -> memoryview:
-    return pickling._memory(start, length, owner).raw()
+    return arrays.memory_at(start, length, owner).raw()
 
 
 def _touching(spans: list[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:

@@ -59,7 +59,7 @@ CELLS = [
     "{a} = type('Made', (), {{'held': {b}}})",
     "{a} = {b}.held",
     "{a} = {b}()",
-    "{a} = np.array([{b}, {b}], dtype=object)",
+    "{a} = np.full(2, None); {a}[0] = {b}",
     "del {a}",
 ]
 cell = st.tuples(st.sampled_from(CELLS), name, name).map(lambda c: c[0].format(a=c[1], b=c[2]))

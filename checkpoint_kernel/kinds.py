@@ -1,0 +1,92 @@
+"""What kind of thing an object is to a pickler: a leaf, a definition, refused, or to be entered.
+
+Decided by type, once for each. Covers nothing about how an object is then saved.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import fractions
+import pathlib
+import re
+import sys
+import types
+import uuid
+from typing import Any, Final
+
+from cloudpickle.cloudpickle import _should_pickle_by_reference
+
+from .refusals import refusal_for
+
+PLAIN, ATOMIC, FUNCTION, CLASS, MODULE, REFUSED = range(6)
+
+_LEAVES: Final = (
+    str, int, float, complex, bool, bytes, type(None), type(...), type(NotImplemented), range,
+    slice, types.BuiltinFunctionType, types.CodeType, types.MethodDescriptorType,
+    types.WrapperDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
+    datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, decimal.Decimal,
+    fractions.Fraction, uuid.UUID, pathlib.PurePath, re.Pattern, enum.Enum,
+)  # fmt: skip
+_LEAVES_BY_NAME: Final = (
+    ("numpy", "dtype"),
+    ("numpy", "generic"),
+    ("numpy", "ufunc"),
+    ("pandas.api.extensions", "ExtensionDtype"),
+    ("torch", "dtype"),
+    ("torch", "device"),
+    ("torch", "Size"),
+)
+
+known: dict[type, int] = {}
+
+
+def kind_of(cls: type) -> int:
+    """How `persistent_id` treats objects of a type; looked up once for each type."""
+    if refusal_for(cls) is not None:
+        kind = REFUSED
+    elif issubclass(cls, types.FunctionType):
+        kind = FUNCTION
+    elif issubclass(cls, type):
+        kind = CLASS
+    elif issubclass(cls, types.ModuleType):
+        kind = MODULE
+    elif issubclass(cls, _LEAVES) or any(
+        isinstance(leaf := getattr(sys.modules.get(module), name, None), type)
+        and issubclass(cls, leaf)
+        for module, name in _LEAVES_BY_NAME
+    ):
+        kind = ATOMIC
+    else:
+        kind = PLAIN
+    known[cls] = kind
+    return kind
+
+
+def is_leaf(obj: Any) -> bool:
+    """Immutable and without parts that could be shared: identity between names is not kept."""
+    cls = type(obj)
+    try:
+        kind = known.get(cls)
+        return (kind_of(cls) if kind is None else kind) == ATOMIC
+    except Exception:  # a metaclass without a hash, a __subclasscheck__ that raises
+        return False
+
+
+def is_constant(values: tuple[Any, ...]) -> bool:
+    """A tuple of leaves, or of such tuples: nobody can change it."""
+    return all(is_leaf(v) or (type(v) is tuple and is_constant(v)) for v in values)
+
+
+_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement or by type()
+
+
+def saved_by_value(definition: Any) -> bool:
+    """A class or function that cannot be imported again: it belongs to the notebook."""
+    if issubclass(type(definition), type) and not definition.__flags__ & _HEAP_TYPE:
+        return False
+    try:
+        return not _should_pickle_by_reference(definition)
+    except Exception:  # a __module__ that is a property, a __getattr__ that raises
+        return True
