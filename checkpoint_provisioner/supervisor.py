@@ -24,7 +24,7 @@ from typing import NoReturn
 
 from checkpoint_kernel import contract, manifest, session
 
-from . import evidence, history, home, plan, process
+from . import evidence, history, home, leftovers, plan, process
 from .caps import policy
 from .launch import Launch, NotStarted, Started, is_ours
 from .stderr_relay import StderrRelay
@@ -52,6 +52,9 @@ def main() -> NoReturn:
             _start_alone(kernel_argv, mask)
         os._exit(1)
     _answer(launch, Started(kernel.pid, kernel.pid, str(kernel.directory), kernel.session.cap))
+    if kernel.home.saving:
+        for said in leftovers.clear(kernel.home.directory.parent):
+            print(f"checkpoint-kernel: {said}", file=sys.stderr)
     ended = Watch(kernel, server_pid, launch.independent).until_exit()
     process.die_as(ended.code, ended.signal)
 
