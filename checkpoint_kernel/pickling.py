@@ -39,7 +39,11 @@ class Definitions(Protocol):
 class Observer(Protocol):
     """Is told of every object that could be shared between units."""
 
-    def saw(self, oid: int) -> None: ...
+    def saw(self, oid: int) -> None:
+        """The unit reaches the object with this id."""
+
+    def forget(self) -> None:
+        """What was seen of this unit does not count: it failed, or is pickled once more."""
 
 
 @dataclass
@@ -212,6 +216,7 @@ def dump(
     except (Unsavable, RecursionError, MemoryError):
         raise
     except Exception as first:
+        observer.forget()
         try:
             return _dump(_DillPickler, "dill", root, main, definitions, observer)
         except Unsavable:

@@ -55,6 +55,9 @@ class _Blind:
     def saw(self, oid: int) -> None:
         """Sharing does not matter here."""
 
+    def forget(self) -> None:
+        """Nothing was noted."""
+
 
 NO_DEFINITIONS = _Known({})
 NO_OBSERVER = _Blind()
@@ -126,6 +129,14 @@ class _Partitioner:
         if owner is not current:
             self._meetings[id(owner), id(current)] = (owner, current)
 
+    def forget(self) -> None:
+        """Observer: the current unit owns nothing; two others may still meet in what it had.
+
+        Its pickler is gone as well, and with it what kept the ids of temporary objects unique.
+        """
+        current = self._current
+        self._owner = {oid: owner for oid, owner in self._owner.items() if owner is not current}
+
     def key_of(self, definition: Any) -> str | None:
         """Definitions: where a notebook class or function lives, unless it lives here."""
         assert self._current is not None
@@ -194,6 +205,7 @@ class _Partitioner:
 
     def _skip(self, draft: Draft, reason: str, remedy: str | None) -> None:
         draft.pickled = None
+        self.forget()
         for name, value in draft.root.items():
             self._skipped.append(Skipped(name, type_name(value), reason, remedy))
 

@@ -111,6 +111,14 @@ class TestOneBadVariableCostsItself:
         assert frozenset({"good"}) in names_of_units(partition)
         notebook.main["bad"] = None  # frees the deep list without recursion
 
+    def test_two_that_share_with_the_bad_one_still_share_with_each_other(
+        self, notebook: Notebook
+    ) -> None:
+        notebook.run("import threading\nshared = []\nbad = [shared, threading.Lock()]")
+        notebook.run("a = [shared]; b = [shared]; del shared")
+        again = notebook.reborn().main
+        assert again["a"][0] is again["b"][0]
+
     def test_what_needs_an_unsavable_class_is_not_saved_either(self, notebook: Notebook) -> None:
         notebook.run("import threading\nclass C:\n    lock = threading.Lock()\nc = C()")
         reasons = {skipped.name: skipped.reason for skipped in notebook.partition().skipped}
