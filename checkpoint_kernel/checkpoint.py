@@ -15,16 +15,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import platform
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from . import locals_unit, manifest, memory, namespace, pickling, prune, snapshot, units
 from .flight_recorder import FlightRecorder
+from .held_signals import held_back
 from .manifest import Manifest, Skipped, Unit
 from .safe_point import Position
 from .session import Session
@@ -32,6 +32,8 @@ from .store import Store
 
 # A snapshot process that cannot be born is tried again: it inherited a held lock.
 _BIRTHS = 3
+# After failures the clock tries again at longer and longer intervals, cells' ends always.
+_RETRY_LIMIT_S = 300.0
 _SESSION_UNIT = "session"
 
 
@@ -42,6 +44,7 @@ class Facts:
     template: Manifest  # all but units and skipped
     position: Position
     known_bad: dict[str, Skipped]
+    bad_frames: dict[str, Skipped]  # as `known_bad`, by the names of `locals_unit`
     exclude: tuple[str, ...]
     keep: int
     root: Path  # of all notebooks, for the quota
@@ -79,6 +82,12 @@ class Checkpointer:
         self._failed: str | None = None
         self._births = 0
         self._known_bad: dict[str, tuple[int, Skipped]] = {}
+        self._bad_frames: dict[str, Skipped] = {}
+        self._bad_frames_of: int | None = None  # the cell that they belong to
+        self._killed_with: list[str] = []  # in hand when a snapshot process was killed
+        self._inside = False  # a pending call may run inside `take` and `watch`
+        self._failures = 0
+        self._retry_at = 0.0  # monotonic
         self._private_bytes = 0
         self._said: set[str] = set()
         everything = store.manifests()
@@ -97,6 +106,11 @@ class Checkpointer:
         """A snapshot process lives."""
         return self._child is not None
 
+    @property
+    def wanted(self) -> bool:
+        """Something is not saved, and an attempt has not just failed."""
+        return self.stale_since is not None and time.monotonic() >= self._retry_at
+
     def changed(self) -> None:
         """The namespace may differ from the newest checkpoint from now on."""
         if self.stale_since is None:
@@ -105,18 +119,27 @@ class Checkpointer:
     def take(self, reason: str, position: Position) -> bool:
         """Begin a checkpoint of this very moment; True if one was begun.
 
-        For the main thread, between two bytecodes. Never raises: a failure is in `settled`.
+        For the main thread, between two bytecodes. A failure is in `settled`; what is raised
+        is the user's own: Ctrl-C, and other signal handlers.
         """
-        with self._lock:
-            if self._child is not None:
+        forks = snapshot.available() is None
+        # In place it may take long: there the user's Ctrl-C works.
+        with held_back() if forks else contextlib.nullcontext(), self._lock:
+            if self._child is not None or self._inside:
                 return False
+            self._inside = True
             try:
-                return self._begin(reason, position)
+                return self._begin(reason, position, forks)
             except Exception as why:
                 self._trouble(f"a checkpoint could not be begun: {type(why).__name__}: {why}")
                 return False
+            except BaseException:
+                self.changed()
+                raise
+            finally:
+                self._inside = False
 
-    def _begin(self, reason: str, position: Position) -> bool:
+    def _begin(self, reason: str, position: Position, forks: bool) -> bool:
         started = time.perf_counter()
         refused = memory.refusal(self._session.cap, self._private_bytes)
         if refused is not None:
@@ -125,14 +148,17 @@ class Checkpointer:
         facts = self._facts_of(reason, position)
         before_fork = self.stale_since
         self.stale_since = None
-        if snapshot.available() is not None:
+        if not forks:
             self._in_place(facts)
             return True
+        room_bytes = memory.room_bytes(self._session.cap)
+
+        def work(report: snapshot.Report) -> None:
+            snapshot.limit_memory(room_bytes)
+            write(facts, self._shell, self._store, report, snapshot.limit)
+
         try:
-            with _uninterrupted():
-                child = snapshot.fork(
-                    lambda report: write(facts, self._shell, self._store, report, snapshot.limit)
-                )
+            child = snapshot.fork(work)
         except OSError as why:
             self.stale_since = before_fork
             self._trouble(str(why))
@@ -170,12 +196,15 @@ class Checkpointer:
         self._known_bad = {
             name: (oid, skipped)
             for name, (oid, skipped) in self._known_bad.items()
-            if name in live and id(live[name]) == oid
+            if namespace.identity(live, name) == oid
         }
+        if self._bad_frames_of != flight.execution_count:
+            self._bad_frames, self._bad_frames_of = {}, flight.execution_count
         return Facts(
             template=template,
             position=position,
             known_bad={name: skipped for name, (_, skipped) in self._known_bad.items()},
+            bad_frames=dict(self._bad_frames),
             exclude=self._session.settings.exclude,
             keep=self._session.settings.keep,
             root=Path(self._session.notebook_directory).parent,
@@ -200,40 +229,49 @@ class Checkpointer:
 
     def watch(self, wait_s: float = 0.0) -> bool:
         """See to the snapshot process; True when none lives (any more). Any thread."""
-        with self._lock:
-            child = self._child
-            if child is None:
-                return True
-            for report in snapshot.read_status(child, wait_s):
-                self._take_in(report)
-            age = time.monotonic() - child.started
-            unborn = not self._alive and age > snapshot.BIRTH_LIMIT_S
-            if unborn or age > snapshot.DEADLINE_S:
-                snapshot.kill(child)
-                ended = snapshot.reap(child, block=True)
-            else:
-                ended = snapshot.reap(child)
-            if ended is None:
-                return False
-            for report in snapshot.read_status(child):
-                self._take_in(report)
-            snapshot.close(child)
-            self._child = None
-            self._recorder.update(snapshot_pid=None)
-            facts = self._facts
-            assert facts is not None
-            if self._committed is not None:
-                self._births = 0
-                self._settle(facts, child.started)
-            else:
-                self._blame(ended, unborn)
-            return True
+        with held_back(), self._lock:
+            if self._child is None or self._inside:
+                return self._child is None
+            self._inside = True
+            try:
+                return self._watch(self._child, wait_s)
+            finally:
+                self._inside = False
+
+    def _watch(self, child: snapshot.SnapshotProcess, wait_s: float) -> bool:
+        for report in snapshot.read_status(child, wait_s):
+            self._take_in(report)
+        age = time.monotonic() - child.started
+        unborn = not self._alive and age > snapshot.BIRTH_LIMIT_S
+        late = age > snapshot.DEADLINE_S
+        if unborn or late:
+            snapshot.kill(child)
+            ended = snapshot.reap(child, block=True)
+        else:
+            ended = snapshot.reap(child)
+        if ended is None:
+            return False
+        for report in snapshot.read_status(child):
+            self._take_in(report)
+        snapshot.close(child)
+        self._child = None
+        self._recorder.update(snapshot_pid=None)
+        facts = self._facts
+        assert facts is not None
+        if self._committed is not None:
+            self._births = 0
+            self._settle(facts, child.started)
+        elif unborn:
+            self._stillborn()
+        else:
+            self._blame(ended, late)
+        return True
 
     def _take_in(self, report: dict[str, Any]) -> None:
         if "alive" in report:
             self._alive = True
         if "unit" in report:
-            self._in_hand = report["unit"].split("\n")
+            self._in_hand = report["unit"]
         if "committed" in report:
             self._committed = report
         if "failed" in report:
@@ -243,33 +281,47 @@ class Checkpointer:
         if "trouble" in report:
             self._announce(report["trouble"])
 
-    def _blame(self, ended: snapshot.Exit, unborn: bool) -> None:
-        """The snapshot process ended without a commit: why, and what is tried next."""
+    def _stillborn(self) -> None:
         self.changed()
+        self._births += 1
+        if self._births >= _BIRTHS:
+            self._trouble("the snapshot process did not start, three times")
+
+    def _blame(self, ended: snapshot.Exit, late: bool) -> None:
+        """The snapshot process ended without a commit: why, and what is tried next."""
         if self._failed is not None:
             self._trouble(self._failed)
-            return
-        if unborn:
-            self._births += 1
-            if self._births >= _BIRTHS:
-                self._trouble("the snapshot process did not start, three times")
-            return
-        if ended.killed or not self._in_hand or ended.status is None:
+        elif ended.timed_out or late:
+            self._leave_out(f"saving it took longer than {snapshot.UNIT_LIMIT_S:g} s", ended)
+        elif ended.status is None or (ended.killed and self._in_hand != self._killed_with):
+            self._killed_with = self._in_hand
             self._trouble(
                 f"the snapshot process was ended from outside ({ended.text}), "
                 "perhaps for want of memory"
             )
-            return
-        reason = (
-            f"saving it took longer than {snapshot.UNIT_LIMIT_S} s"
-            if ended.timed_out
-            else f"saving it crashed the snapshot process ({ended.text})"
-        )
+        elif ended.killed:
+            self._leave_out("the snapshot process was killed twice while saving it", ended)
+        else:
+            self._leave_out(f"saving it crashed the snapshot process ({ended.text})", ended)
+
+    def _leave_out(self, reason: str, ended: snapshot.Exit) -> None:
+        """From now on without what was in hand; trouble if that is nothing we could leave out."""
         live = self._shell.user_ns
+        blamed = False
         for name in self._in_hand:
-            if name in live:
-                skipped = Skipped(name, units.type_name(live[name]), reason)
-                self._known_bad[name] = (id(live[name]), skipped)
+            oid = namespace.identity(live, name)
+            if oid is not None:
+                kind = units.type_name(namespace.value_of(live, name))
+                self._known_bad[name] = (oid, Skipped(name, kind, reason))
+                blamed = True
+            elif locals_unit.is_frame(name):
+                self._bad_frames[name] = Skipped(name, "locals", reason)
+                blamed = True
+        if blamed:
+            self.changed()
+        else:
+            what = ", ".join(self._in_hand) or "the checkpoint"
+            self._trouble(f"saving {what} ended the snapshot process ({ended.text})")
 
     # --- settle -------------------------------------------------------------------------
 
@@ -288,10 +340,13 @@ class Checkpointer:
         settled.write_s = time.monotonic() - started
         settled.new_bytes = committed["new_bytes"]
         self._said.clear()
+        self._failures, self._retry_at, self._killed_with = 0, 0.0, []
         self._recorder.update(checkpoint=newest.id, checkpoint_time=newest.time)
 
     def _trouble(self, text: str) -> None:
         self.settled.trouble = text
+        self._failures += 1
+        self._retry_at = time.monotonic() + min(2.0**self._failures, _RETRY_LIMIT_S)
         self.changed()
         self._announce(f"checkpointing is off: {text}. Your work goes on, unsaved.")
 
@@ -315,7 +370,7 @@ class Checkpointer:
         while time.monotonic() < deadline:
             if not self.finish(deadline):
                 return None
-            before = self.settled.count
+            before, self.settled.trouble = self.settled.count, None
             if not self.take(reason, position):
                 return None
             if self.finish(deadline) and self.settled.count > before:
@@ -338,15 +393,17 @@ def write(
     """Serialize the namespace, write what is new, and commit it by publishing the manifest."""
     selected = namespace.select(shell.user_ns, shell.user_ns_hidden, facts.exclude)
 
-    def progress(names: str) -> None:
+    def progress(names: list[str]) -> None:
         limit(snapshot.UNIT_LIMIT_S)
         report(unit=names)
 
     partition = units.partition(
         selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call
     )
-    frames = locals_unit.drafts(facts.position.frames, shell.user_ns, partition, progress)
-    report(unit="")
+    frames = locals_unit.drafts(
+        facts.position.frames, shell.user_ns, partition, facts.bad_frames, progress
+    )
+    report(unit=[])
     limit(snapshot.DEADLINE_S)
     drafts = [*partition.units, *frames.units, _session_draft(shell)]
     skipped = sorted(
@@ -440,13 +497,3 @@ def _prune(store: Store, facts: Facts, report: Callable[..., None]) -> None:
             report(trouble=quota.over)
     except Exception as why:
         report(trouble=f"old checkpoints could not be removed: {type(why).__name__}: {why}")
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold the user's Ctrl-C back for the milliseconds of a fork."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

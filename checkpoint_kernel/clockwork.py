@@ -115,7 +115,7 @@ class Clockwork(threading.Thread):
         if checkpointer is None or not checkpointer.watch() or not self.enabled:
             return
         if self.busy_since is None:
-            if checkpointer.stale_since is not None and not self._idle_asked:
+            if checkpointer.wanted and not self._idle_asked:
                 self._idle_asked = True
                 self._when_idle(self._while_idle)
         elif self._due(checkpointer):
@@ -158,7 +158,8 @@ class Clockwork(threading.Thread):
             return True
         # An earlier cell's end was skipped because a snapshot was under way.
         waiting = checkpointer.stale_since
-        return waiting is not None and waiting < began and now - waiting > _STALE_LIMIT_S
+        missed = waiting is not None and waiting < began and now - waiting > _STALE_LIMIT_S
+        return missed and checkpointer.wanted
 
     def _ask(self) -> None:
         now = time.monotonic()
@@ -217,7 +218,7 @@ class Clockwork(threading.Thread):
         self._idle_asked = False
         checkpointer = self._checkpointer
         idle = self.busy_since is None and not self._stopped
-        if idle and checkpointer is not None and checkpointer.stale_since is not None:
+        if idle and checkpointer is not None and checkpointer.wanted:
             checkpointer.take("cell", IDLE)
 
 

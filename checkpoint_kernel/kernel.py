@@ -113,8 +113,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             if os.getpid() != self._pid:
                 return  # a child that the user forked has run on to the end of its cell
             try:
-                with held_back():
-                    hook(argument)
+                hook(argument)
             except KeyboardInterrupt:
                 self.clockwork.interrupt_cell()  # if there is one: the hook may be its last
             except Exception as why:
@@ -134,6 +133,10 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if not self._in_main_thread():
             self._changed()
             return
+        with held_back():
+            self._begin_cell(info)
+
+    def _begin_cell(self, info: Any) -> None:
         shell = self.shell
         source = info.raw_cell or ""
         counted = int(bool(info.store_history))
@@ -157,8 +160,9 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if not self._in_main_thread():
             self._changed()
             return
-        self.clockwork.cell_ended()
-        self.recorder.update(state="idle")
+        with held_back():
+            self.clockwork.cell_ended()
+            self.recorder.update(state="idle")
         checkpointer = self.checkpointer
         if (
             checkpointer is not None

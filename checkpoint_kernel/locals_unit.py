@@ -27,14 +27,18 @@ def drafts(
     frames: tuple[types.FrameType, ...],
     main: dict[str, Any],
     partition: units.Partition,
-    progress: Callable[[str], None],
+    known_bad: dict[str, Skipped],
+    progress: Callable[[list[str]], None],
 ) -> Frames:
     """Pickle the locals of `frames`, outermost first, as `0:train`, `1:step`, ..."""
     result = Frames([], [])
     for depth, frame in enumerate(frames):
         name = f"{depth}:{frame.f_code.co_name}"
+        if name in known_bad:
+            result.skipped.append(known_bad[name])
+            continue
         values = {k: v for k, v in frame.f_locals.items() if not k.startswith(".")}
-        progress("")
+        progress([name])
         draft = _pickle(name, values, main, partition)
         if draft is None:
             good = {}
@@ -48,6 +52,12 @@ def drafts(
         if draft is not None:
             result.units.append(draft)
     return result
+
+
+def is_frame(name: str) -> bool:
+    """A name as `drafts` gives to a running function; no variable is called so."""
+    depth, colon, _ = name.partition(":")
+    return bool(colon) and depth.isdigit()
 
 
 def _pickle(

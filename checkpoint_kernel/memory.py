@@ -11,6 +11,7 @@ from pathlib import Path
 from .session import Cap
 
 _MARGIN_BYTES = 32 << 20
+_ROOM_BYTES = 1 << 30
 
 
 def rss_bytes() -> int:
@@ -57,3 +58,20 @@ def refusal(cap: Cap | None, last_private_bytes: int) -> str | None:
         f"{room >> 20} MB are left below the memory limit of {cap.configured}, "
         f"and a snapshot may need {need >> 20} MB"
     )
+
+
+def room_bytes(cap: Cap | None) -> int:
+    """What a snapshot process may allocate for itself.
+
+    Pickling needs some multiple of what is there; an object whose `__reduce__` eats memory
+    without end should meet MemoryError, and not take the machine or the cap with it.
+    """
+    room = _ROOM_BYTES + 4 * rss_bytes()
+    with open("/proc/meminfo", "rb") as file:
+        for line in file:
+            if line.startswith(b"MemAvailable:"):
+                room = min(room, int(line.split()[1]) * 1024 // 2)
+    below_cap = None if cap is None else headroom_bytes(cap)
+    if below_cap is not None:
+        room = min(room, below_cap // 2)
+    return max(room, _MARGIN_BYTES)

@@ -55,6 +55,9 @@ def select(
     for name, value in list(namespace.items()):
         if not isinstance(name, str) or not is_users(name, value, hidden):
             continue
+        if name.startswith("#") or _OUTPUT.match(name):  # ours, within a checkpoint
+            skipped.append(Skipped(name, type_name(value), "no variable can be called so"))
+            continue
         pattern = _matching(name, exclude)
         if pattern is not None:
             skipped.append(Skipped(name, type_name(value), f"excluded by the pattern {pattern!r}"))
@@ -78,6 +81,20 @@ def _is_secret(name: str, value: Any) -> bool:
     return issubclass(type(value), str | bytes) and bool(_matching(name.lower(), SECRET_PATTERNS))
 
 
+def value_of(namespace: dict[str, Any], name: str) -> Any:
+    """The live value of a name as `select` gives it; KeyError where there is none."""
+    output = _OUTPUT.match(name)
+    return namespace[name] if output is None else namespace["_oh"][int(output[1])]
+
+
+def identity(namespace: dict[str, Any], name: str) -> int | None:
+    """`id` of the live value, or None where there is none."""
+    try:
+        return id(value_of(namespace, name))
+    except KeyError:
+        return None
+
+
 def bind(namespace: dict[str, Any], name: str, value: Any) -> None:
     """Give a restored variable its name; `Out[3]` goes to the outputs, and to `_3`."""
     output = _OUTPUT.match(name)
@@ -95,7 +112,7 @@ def interactive_state(shell: Any) -> dict[str, Any]:
     files = getattr(shell.compile, "_filename_map", {})
     sources = {
         name: entry
-        for name, entry in linecache.cache.items()
+        for name, entry in list(linecache.cache.items())
         if len(entry) == 4 and (name in files or "ipykernel_" in name or "<ipython-input" in name)
     }
     return {
@@ -112,13 +129,15 @@ def restore_interactive_state(shell: Any, state: dict[str, Any]) -> None:
     namespace = shell.user_ns
     history.input_hist_parsed[:] = state["parsed"]
     history.input_hist_raw[:] = state["raw"]
-    for number, source in enumerate(state["parsed"]):
+    raw = state["raw"]
+    for number, source in enumerate(raw):
         if number:
             namespace[f"_i{number}"] = source
-    for position, name in enumerate(("_i", "_ii", "_iii"), start=1):
-        raw = state["raw"]
+    # The next cell moves each of them one on: `_i` is then the last cell of before.
+    for position, name in enumerate(("_i00", "_i", "_ii", "_iii"), start=1):
         setattr(history, name, raw[-position] if len(raw) > position else "")
-        namespace[name] = getattr(history, name)
+        if name != "_i00":
+            namespace[name] = getattr(history, name)
     linecache.cache.update(state["sources"])
     known = getattr(shell.compile, "_filename_map", None)
     if known is not None:
@@ -129,7 +148,8 @@ def restore_interactive_state(shell: Any, state: dict[str, Any]) -> None:
 def restore_last_outputs(shell: Any) -> None:
     """`_`, `__` and `___` are the last three outputs again."""
     outputs = shell.user_ns.get("_oh", {})
-    last = [outputs[number] for number in sorted(outputs, reverse=True)[:3]]
+    numbers = sorted((n for n in outputs if isinstance(n, int)), reverse=True)
+    last = [outputs[number] for number in numbers[:3]]
     for name, value in zip(("_", "__", "___"), last, strict=False):
         shell.user_ns[name] = value
         setattr(shell.displayhook, name, value)

@@ -224,6 +224,16 @@ def limit(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
+def limit_memory(room_bytes: int) -> None:
+    """In the snapshot process: MemoryError once it has `room_bytes` more than it began with."""
+    with open("/proc/self/statm", "rb") as file:
+        data_bytes = int(file.read().split()[5]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = data_bytes + room_bytes
+    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
 def read_status(child: SnapshotProcess, wait_s: float = 0.0) -> list[dict[str, Any]]:
     """The child's reports since the last call; waits up to `wait_s` for the first one."""
     if wait_s > 0:
