@@ -116,6 +116,7 @@ class _Partitioner:
         self._owner: dict[int, Draft] = {}  # object -> the first unit that reached it
         self._meetings: dict[tuple[int, int], tuple[Draft, Draft]] = {}
         self._current: Draft | None = None
+        self._owned_before = 0  # length of _owner when the current unit was begun
 
     # The two faces that `pickling` sees.
 
@@ -134,8 +135,8 @@ class _Partitioner:
 
         Its pickler is gone as well, and with it what kept the ids of temporary objects unique.
         """
-        current = self._current
-        self._owner = {oid: owner for oid, owner in self._owner.items() if owner is not current}
+        while len(self._owner) > self._owned_before:  # a dict keeps the order of arrival
+            self._owner.popitem()
 
     def key_of(self, definition: Any) -> str | None:
         """Definitions: where a notebook class or function lives, unless it lives here."""
@@ -191,6 +192,7 @@ class _Partitioner:
     def _pickle(self, draft: Draft) -> None:
         self._progress(sorted(draft.root))
         self._current = draft
+        self._owned_before = len(self._owner)
         try:
             draft.pickled = pickling.dump(draft.root, self._main, self, self)
         except Unsavable as why:
