@@ -54,34 +54,48 @@ class FlightRecorder:
     def __init__(self, path: Path) -> None:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(fd, 2 * _SLOT_BYTES)
-            self._map = mmap.mmap(fd, 2 * _SLOT_BYTES)
+            try:
+                # Not ftruncate: writing to a hole of a full disk is SIGBUS.
+                os.posix_fallocate(fd, 0, 2 * _SLOT_BYTES)
+                self._map = mmap.mmap(fd, 2 * _SLOT_BYTES)
+            except OSError:  # the kernel works without a record that outlives it
+                self._map = mmap.mmap(-1, 2 * _SLOT_BYTES)
         finally:
             os.close(fd)
         self._sequence = 0
-        self._lock = threading.Lock()
-        self.flight = Flight(pid=os.getpid())
-        self.update()
+        self._lock = threading.RLock()  # a signal handler may come while we write
+        self._fields: dict[str, Any] = {}
+        self.flight = Flight()
+        self.update(pid=os.getpid())
 
     def update(self, **fields: Any) -> None:
         """Change the named fields of `Flight` and write the record."""
         with self._lock:
             if "cell_source" in fields:
                 fields["cell_source"] = fields["cell_source"][:SOURCE_LIMIT]
-            self.flight = dataclasses.replace(self.flight, **fields)
+            self._fields.update(fields)
+            self.flight = Flight(**self._fields)
+            self._write()
+
+    def _write(self) -> None:
+        while True:
             self._sequence += 1
+            sequence = self._sequence
             body = json.dumps(dataclasses.asdict(self.flight)).encode()
             if len(body) > _SLOT_BYTES - _HEADER.size:  # non-ASCII source, escaped six times
                 short = dataclasses.replace(
                     self.flight, cell_source=self.flight.cell_source[: SOURCE_LIMIT // 6]
                 )
                 body = json.dumps(dataclasses.asdict(short)).encode()
-            start = (self._sequence % 2) * _SLOT_BYTES
-            header = _HEADER.pack(self._sequence, len(body), zlib.crc32(body))
+            start = (sequence % 2) * _SLOT_BYTES
+            header = _HEADER.pack(sequence, len(body), zlib.crc32(body))
             end = start + _HEADER.size + len(body)
             self._map[start : start + _HEADER.size] = bytes(_HEADER.size)
             self._map[start + _HEADER.size : end] = body
             self._map[start : start + _HEADER.size] = header
+            if sequence == self._sequence:
+                return
+            # A handler has written a newer record meanwhile, perhaps into this very slot.
 
 
 def read(path: Path) -> Flight | None:

@@ -54,21 +54,31 @@ def at_start(
     started = time.time()
     report = RestoreReport(plan.checkpoint, "loading", started)
     recorder.update(state="restoring")
+    _note(directory, report)
     try:
-        session.save(directory, report)
         checkpoint = store.manifest(plan.checkpoint)
-        bring_back_session(shell, store, checkpoint)
+        history = bring_back_session(shell, store, checkpoint)
         outcome = load(
             shell.user_ns, store, checkpoint, leave_out=plan.leave_out,
             about_to_load=lambda unit: recorder.update(restoring_unit=unit.id),
         )  # fmt: skip
         bind(shell, outcome.values)
+        if history is not None:
+            outcome.failed["In"] = history
         report = _report(checkpoint, outcome, started)
     except (StoreError, ManifestError, OSError) as why:
         report = RestoreReport(plan.checkpoint, "failed", started, error=str(why))
     recorder.update(restoring_unit=None, restore_done=True)
-    session.save(directory, report)
+    _note(directory, report)
     return report
+
+
+def _note(directory: Path, report: RestoreReport) -> None:
+    """The progress file is for people who look later: a full disk must not cost the restore."""
+    try:
+        session.save(directory, report)
+    except OSError:
+        pass  # the flight recorder says as much to the next start
 
 
 def on_request(
@@ -81,7 +91,10 @@ def on_request(
     """
     started = time.time()
     wanted = set(names)
-    outcome = load(shell.user_ns, store, checkpoint, only=wanted or None, prefer_live=bool(wanted))
+    outcome = load(
+        shell.user_ns, store, checkpoint,
+        only=wanted or None, prefer_live=bool(wanted), doubtful=bool(wanted),
+    )  # fmt: skip
     bind(shell, {n: v for n, v in outcome.values.items() if not wanted or n in wanted})
     return _report(checkpoint, outcome, started, wanted)
 
@@ -94,10 +107,15 @@ def load(
     leave_out: Iterable[str] = (),
     only: set[str] | None = None,
     prefer_live: bool = False,
+    doubtful: bool = False,
     about_to_load: Callable[[Unit], None] = lambda unit: None,
 ) -> Outcome:
-    """Load a checkpoint's variables, without binding them."""
+    """Load a checkpoint's variables, without binding them.
+
+    `doubtful`: also units that a call was changing and of which there is no earlier version.
+    """
     loader = _Loader(main, store, checkpoint, set(leave_out), prefer_live, about_to_load)
+    loader.doubtful = doubtful
     outcome = Outcome(older=loader.older)
     with _no_collection():
         for unit in checkpoint.units:
@@ -153,6 +171,7 @@ class _Loader:
         self._failed: dict[str, str] = {}
         self._under_way: list[str] = []
         self.older: dict[str, str] = {}
+        self.doubtful = True
 
     def definition(self, key: str) -> Any:
         """Resolver: a class or function that lives in another unit."""
@@ -208,15 +227,25 @@ class _Loader:
                 if candidate.id == unit.id and not candidate.reached_by_call:
                     self.older.update(dict.fromkeys(unit.names, earlier.id))
                     return candidate
-        return unit
+        if self.doubtful:
+            return unit
+        # A list that is being sorted is empty: a wrong value is worse than none.
+        raise CannotLoad(
+            "a call was changing it when it was saved, and no earlier version is there; as it was: "
+            f"%checkpoint restore {self._checkpoint.id} {' '.join(unit.names)}"
+        )
 
 
-def bring_back_session(shell: Any, store: Store, checkpoint: Manifest) -> None:
-    """History, prompt number and sources of a checkpoint; nothing if it has none."""
+def bring_back_session(shell: Any, store: Store, checkpoint: Manifest) -> str | None:
+    """History, prompt number and sources of a checkpoint; why not, if they are not back."""
     for unit in checkpoint.units:
         if unit.kind == "session":
             loader = _Loader({}, store, checkpoint, set(), False, lambda unit: None)
-            namespace.restore_interactive_state(shell, loader.unit(unit.id)["session"])
+            try:
+                namespace.restore_interactive_state(shell, loader.unit(unit.id)["session"])
+            except Exception as why:  # the variables do not depend on it
+                return f"the history of cells could not be loaded: {why}"
+    return None
 
 
 def bind(shell: Any, values: dict[str, Any]) -> None:

@@ -91,8 +91,17 @@ class Position:
     clean: bool  # no C call is under way that could be changing something
     line: int | None  # in the cell, from 1
     frames: tuple[types.FrameType, ...]  # the user's functions, outermost first, cell excluded
-    in_call: tuple[Any, ...]  # objects that a C call under way was given
+    callers: tuple[types.FrameType, ...]  # frames whose C call is under way, innermost first
     outside_calls: tuple[types.FrameType, ...] = ()  # the user's frames below the first C call
+
+    @property
+    def in_call(self) -> tuple[Any, ...]:
+        """Objects that a C call under way was given.
+
+        Found when asked, by the snapshot process: looking at a function's locals in the kernel
+        would keep them alive until the function ends (before 3.13).
+        """
+        return tuple(obj for caller in self.callers for obj in _named_on_line(caller))
 
 
 IDLE: Final = Position(True, None, (), ())
@@ -133,7 +142,7 @@ def examine(
         clean=not callers,
         line=cell.f_lineno,
         frames=tuple(f for f in reversed(inner) if f.f_globals is main),
-        in_call=tuple(obj for caller in callers for obj in _named_on_line(caller)),
+        callers=tuple(callers),
         outside_calls=tuple(f for f in outside if f.f_globals is main),
     )
 

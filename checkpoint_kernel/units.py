@@ -178,7 +178,13 @@ class _Partitioner:
             leaf = kinds.is_leaf(value)
             draft = None if leaf else drafts.get(id(value))
             if draft is None:
-                draft = Draft(_kind(value), {})
+                try:
+                    kind = _kind(value)
+                except Exception as why:  # a metaclass may raise anything
+                    reason = f"its type cannot be looked at: {_one_line(why)}"
+                    self._skipped.append(Skipped(name, type_name(value), reason))
+                    continue
+                draft = Draft(kind, {})
                 drafts[-len(drafts) - 1 if leaf else id(value)] = draft
             draft.root[name] = value
             if draft.kind in ("function", "class"):
