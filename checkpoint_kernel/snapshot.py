@@ -30,9 +30,8 @@ from typing import Any, Final, NoReturn
 
 # A snapshot process that has not ended by then is killed, and its unit blamed.
 DEADLINE_S = 600
-# One unit's pickling may take this long; SIGALRM ends the process then. The variable is for
-# tests, which cannot wait for an object that hangs.
-UNIT_LIMIT_S = float(os.environ.get("CHECKPOINT_KERNEL_UNIT_LIMIT_S", "120"))
+# One unit's pickling may take this long; SIGALRM ends the process then.
+UNIT_LIMIT_S = 120.0
 # The child says "alive" first; silence means that it inherited a held lock. Try again.
 BIRTH_LIMIT_S = 5.0
 

@@ -77,12 +77,12 @@ def type_name(value: Any) -> str:
     """A type as people write it: `pandas.DataFrame`, `int`."""
     cls = type(value)
     try:
-        module = cls.__module__
+        module, name = cls.__module__, cls.__qualname__
     except Exception:  # a metaclass may raise anything
-        module = "builtins"
+        return "object"
     if not isinstance(module, str) or module in ("builtins", "__main__"):
-        return cls.__qualname__
-    return f"{module.split('.')[0]}.{cls.__qualname__}"
+        return name
+    return f"{module.split('.')[0]}.{name}"
 
 
 def partition(
