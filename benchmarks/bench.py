@@ -243,7 +243,7 @@ def table(rows: list[Row]) -> str:
     return tabulate(body, headers, tablefmt="github", disable_numparse=True)
 
 
-def report(rows: list[Row], chosen: list[Workload], scale: float) -> str:
+def report(rows: list[Row], chosen: list[Workload], scale: float, load: float) -> str:
     """The page that is written to benchmarks/results.md."""
     packages = ("checkpoint-kernel", "ipykernel", "ipython", "dill", "cloudpickle", "numpy")
     machine = (
@@ -261,7 +261,8 @@ def report(rows: list[Row], chosen: list[Workload], scale: float) -> str:
         "",
         *(f"- {workload.name}: {workload.title}" for workload in chosen),
         "",
-        f"Sizes are those of the full workload times {scale:g}.",
+        f"Sizes are those of the full workload times {scale:g}. Load average of the machine "
+        f"before the run: {load:.1f}.",
         "",
         table(rows),
         "",
@@ -285,6 +286,7 @@ def main() -> int:
 
     root = Path(tempfile.mkdtemp(prefix="checkpoint-bench-"))
     rows: list[Row] = []
+    load, _, _ = os.getloadavg()
     try:
         environment = Environment(root)
         os.environ.update(environment.variables)
@@ -296,7 +298,7 @@ def main() -> int:
     finally:
         shutil.rmtree(root, ignore_errors=True)
     print(table(rows))
-    arguments.out.write_text(report(rows, chosen, arguments.scale))
+    arguments.out.write_text(report(rows, chosen, arguments.scale, load))
     return 0
 
 
