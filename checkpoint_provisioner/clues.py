@@ -50,15 +50,21 @@ def abort_detail(stderr_tail: str) -> str | None:
     return best[1] if best else None
 
 
+# The wrappers by which our kernel learns what Python code does to it.
+_OUR_WRAPPERS = "/checkpoint_kernel/last_words.py"
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 SAME_FRAME_LIMIT = 60
 
 
 def current_stack(faults: str) -> list[tuple[str, int, str]]:
-    """(file, line, function) of the thread that failed, innermost first."""
+    """(file, line, function) of the thread that failed, innermost first, without ours."""
     start = max(faults.rfind("Current thread"), 0)
     block = re.split(r"\n\s*\n|\nThread ", faults[start:], maxsplit=1)[0]
-    return [(file, int(line), name) for file, line, name in _FRAME.findall(block)]
+    return [
+        (file, int(line), name)
+        for file, line, name in _FRAME.findall(block)
+        if not file.endswith(_OUR_WRAPPERS)
+    ]
 
 
 def repeats_one_frame(faults: str) -> bool:

@@ -114,7 +114,8 @@ def _unknown_key(key: str) -> str:
 # --- one check per key: (key, value) -> the value for Config ---
 
 _SIZE_FORMS = 'a number of bytes or a string such as "512M" or "8G"'
-_LIMIT_FORMS = f'{_SIZE_FORMS}, or "50%"'
+# No percent sign: tornado doubles it in the message that frontends show.
+_LIMIT_FORMS = f"{_SIZE_FORMS}, or a percentage"
 
 
 def _size(key: str, value: object, allowed: str, percent: bool) -> str:
@@ -127,7 +128,7 @@ def _size(key: str, value: object, allowed: str, percent: bool) -> str:
         if not percent:
             raise _refuse(key, value, allowed)
         if not 0 < share <= 1:
-            raise _refuse(key, value, allowed, "; a percentage is more than 0% and at most 100%")
+            raise _refuse(key, value, allowed, "; a percentage is more than 0 and at most 100")
         return text
     if _SIZE.fullmatch(text) is None:
         raise _refuse(key, value, allowed, _size_hint(text))
@@ -154,7 +155,7 @@ def _memory_limit(key: str, value: object) -> str:
 
 
 def _soft_limit(key: str, value: object) -> str:
-    return _size(key, value, f'{_SIZE_FORMS}, or "85%" of memory_limit', percent=True)
+    return _size(key, value, f"{_LIMIT_FORMS} of memory_limit", percent=True)
 
 
 def _store_limit(key: str, value: object) -> str:

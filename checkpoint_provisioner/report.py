@@ -74,7 +74,7 @@ def build(evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
         "cell_source": flight.cell_source if flight and flight.cell_source else None,
         "cell_running": place.running,
         "paragraph": paragraph(evidence, verdict),
-        "remedy": remedy(verdict.cause, started.cap),
+        "remedy": remedy(verdict.cause, started.cap, flight.sent_itself if flight else None),
         "checkpoint": checkpoint,
         "stack": evidence.faults[-RECORD_FAULTS:] or None,
         "stderr_tail": evidence.stderr_tail[-RECORD_STDERR:] or None,
@@ -172,8 +172,10 @@ _REMEDIES = {
 }
 
 
-def remedy(cause: str | None, cap: Cap | None) -> str:
+def remedy(cause: str | None, cap: Cap | None, sent_itself: str | None = None) -> str:
     """One thing to do about it."""
+    if cause == "killed" and sent_itself == "SIGKILL":
+        return "Look for the call of `os.kill` in the cell or its packages."
     if cause == "oom-killed-by-cap" and cap:
         return _REMEDIES[cause].replace("`memory_limit`", f"`memory_limit` (now {cap.configured})")
     return _REMEDIES.get(cause or "", "Run `jupyter checkpoint doctor`.")

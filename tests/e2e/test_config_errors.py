@@ -21,7 +21,7 @@ def refusal(server: JupyterServer, path: str, **config: object) -> str:
     ("key", "value", "allowed"),
     [
         ("memory_limit", "lots", "8G"),
-        ("soft_limit", "-5%", "%"),
+        ("soft_limit", "-5", "percentage"),
         ("checkpoint_interval", "often", "0"),
         ("checkpoint_after_cell", "perhaps", "true"),
         ("restore", "sometimes", "crash"),

@@ -224,6 +224,15 @@ def test_leaving_before_it_was_ready_is_start_failed_and_repeats_the_last_words(
     assert "No module named 'zmq'" in found.because
 
 
+def test_our_own_wrappers_are_no_part_of_the_users_stack() -> None:
+    wrapper = '  File "/x/checkpoint_kernel/last_words.py", line 9 in wrapper'
+    faults = FAULTS.replace("call first):\n", f"call first):\n{wrapper}\n", 1)
+    assert faults != FAULTS
+    assert judge(evidence(signal.SIGABRT, faults=faults)).because == (
+        judge(evidence(signal.SIGABRT, faults=FAULTS)).because
+    )
+
+
 def test_a_routine_log_line_is_no_reason_for_a_failed_start() -> None:
     said = "[CheckpointKernelApp] WARNING | Kernel is running over TCP without encryption.\n"
     found = judge(evidence(code=9, flight=Flight(state="starting"), stderr_tail=said))
@@ -240,6 +249,7 @@ def test_sigkill_that_a_cell_sent_to_its_own_kernel_is_told_as_such() -> None:
     assert cause(found) == "killed"
     assert "its own" in judge(found).because
     assert "killed by a SIGKILL that its own code sent" in report.paragraph(found, judge(found))
+    assert "os.kill" in report.build(found, judge(found))["remedy"]
 
 
 # --- asked for ---
