@@ -1,6 +1,6 @@
 """`jupyter checkpoint doctor`: what is in the way of the kernel, and what to do about it.
 
-The platform, the two halves and the kernelspecs; store, memory and tools are
+The platform, the two halves and the kernelspecs; store and memory are
 `doctor_machine`'s. Looks and tries, and leaves nothing behind. Each check returns values.
 """
 
@@ -29,13 +29,13 @@ _FORK_GLIBC = (2, 34)
 
 
 def examine(root: Path) -> list[Check]:
-    """Every check, in the order of a kernel's life: platform, start, store, memory, tools."""
+    """Every check, in the order of a kernel's life: platform, start, store, memory."""
     specs = _our_kernelspecs()
     stores = {root, *(Path(s.store) for s in specs if s.store is not None)}
     checks = [*_platform(), *_server_halves(), *_kernelspecs(specs)]
     for store in sorted(stores):
         checks += doctor_machine.store(store)
-    return [*checks, doctor_machine.key(), *doctor_machine.memory(), *doctor_machine.tools()]
+    return [*checks, doctor_machine.key(), *doctor_machine.memory()]
 
 
 def as_text(checks: list[Check]) -> str:

@@ -1,4 +1,4 @@
-"""The doctor's checks of the machine: the store, the memory cap, and what makes both better.
+"""The doctor's checks of the machine: the store and the memory cap.
 
 Looks and tries, and leaves nothing behind. One function per check; each returns values.
 """
@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import re
-import shutil
 import stat
 import subprocess
 import sys
@@ -18,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from . import listing, pythons
+from . import listing
 from .caps import hierarchy
 from .report import size
 
 Level = Literal["ok", "warn", "fail"]
-_PAGEMAP_SCAN = (6, 7)
 _LOW_DISK_BYTES = 1024**3
 _NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "afs")
 _CAP_PROBE = """
@@ -91,8 +87,8 @@ def _disk(root: Path, there: Path) -> Check:
 def _filesystem(root: Path, there: Path) -> Check:
     kind = filesystem_of(there)
     if kind.startswith(_NETWORK) or kind == "fuse.sshfs":
-        said = f"{root} is on a network ({kind}): restores read and verify instead of mapping"
-        return Check("filesystem", "warn", said, "set `store` to a local disk for faster restores")
+        said = f"{root} is on a network ({kind}): saving and restoring are only as fast as that"
+        return Check("filesystem", "warn", said, "set `store` to a local disk")
     if kind in ("tmpfs", "ramfs"):
         said = f"{root} is in memory ({kind}): nothing there outlives a reboot"
         return Check("filesystem", "warn", said, "set `store` to a disk")
@@ -105,7 +101,7 @@ def filesystem_of(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) ->
     real = f"{path.resolve()}/"
     for line in mountinfo.read_text("utf-8", "surrogateescape").splitlines():
         left, _, right = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), left.split()[4])
+        point = hierarchy.unescape(left.split()[4])
         if real.startswith(f"{point.rstrip('/')}/") and len(point) >= len(best):
             best, kind = point, right.split()[0]
     return kind
@@ -194,36 +190,3 @@ def _oom_group() -> Check:
             remedy = "set memory_limit below the container's limit; the next start restores"
             return Check(name, "warn", said, remedy)
     return Check(name, "ok", "not set: a kernel can be killed without its server")
-
-
-# --- what makes it better ---
-
-
-def _pagemap_scan() -> Check:
-    release = platform.release()
-    found = re.match(r"(\d+)\.(\d+)", release)
-    if found and (int(found[1]), int(found[2])) >= _PAGEMAP_SCAN:
-        return Check("PAGEMAP_SCAN", "ok", f"Linux {release} can tell changed pages")
-    said = f"Linux {release} cannot tell changed pages: large arrays are compared by digest"
-    return Check("PAGEMAP_SCAN", "warn", said, "Linux 6.7 or newer saves background CPU time")
-
-
-def tools() -> list[Check]:
-    """What makes checkpoints cheaper and post-mortems richer; nothing depends on it."""
-    return [_pagemap_scan(), *_debuggers()]
-
-
-def _debuggers() -> list[Check]:
-    wanted = [
-        ("py-spy", "tells where a hung kernel stands", f"{pythons.own()} -m pip install py-spy"),
-        ("gdb", "gives native backtraces of crashes", "install your distribution's gdb package"),
-    ]
-    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    checks = []
-    for tool, what_for, remedy in wanted:
-        path = shutil.which(tool, path=search)
-        if path:
-            checks.append(Check(tool, "ok", f"{path} {what_for}"))
-        else:
-            checks.append(Check(tool, "warn", f"not found; it {what_for}", remedy))
-    return checks

@@ -127,7 +127,8 @@ def of_servers(search_path: str | None = None) -> dict[str, list[str]]:
     for entry in (search_path or os.environ.get("PATH", os.defpath)).split(os.pathsep):
         for command in SERVER_COMMANDS:
             script = Path(entry or ".") / command
-            python = _behind(script) if script.is_file() else None
+            # Not Path.is_file(): it raises where a directory on PATH may not be entered.
+            python = _behind(script) if os.path.isfile(script) else None  # noqa: PTH113
             if python is not None and str(script) not in found.setdefault(python, []):
                 found[python].append(str(script))
     return found
@@ -150,7 +151,7 @@ def _behind(script: Path) -> str | None:
     if words and words[0].endswith("/env"):
         return shutil.which(words[-1])
     whole = first[2:].strip()  # a path may hold spaces; arguments are rare
-    return whole if Path(whole).exists() or not words else words[0]
+    return whole if os.path.exists(whole) or not words else words[0]  # noqa: PTH110
 
 
 def is_own(python: str) -> bool:

@@ -75,11 +75,12 @@ def _mounts(proc: Path, kind: str, controller: str | None) -> list[tuple[str, Pa
         left, _, right = line.partition(" - ")
         fields, after = left.split(), right.split()
         if after[0] == kind and (controller is None or controller in after[-1].split(",")):
-            found.append((_unescape(fields[3]), Path(_unescape(fields[4]))))
+            found.append((unescape(fields[3]), Path(unescape(fields[4]))))
     return found
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """A path out of mountinfo, where spaces and a few more stand as octal numbers."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 

@@ -242,6 +242,13 @@ def test_a_missing_server_half_is_a_warning_naming_environment_and_pip_command(
     assert f"{bare_python} -m pip install checkpoint-kernel" in done.stderr
 
 
+def test_a_directory_on_path_that_cannot_be_looked_into_hides_no_other(machine: Machine) -> None:
+    machine.server(sys.executable)
+    machine.env["PATH"] = f"{'x' * 300}:{machine.env['PATH']}"  # ENAMETOOLONG, as EACCES for root
+    done = machine.run("install", "--user")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_without_any_server_on_path_it_says_so(machine: Machine) -> None:
     done = machine.run("install", "--user")
     assert done.returncode == 0
