@@ -70,8 +70,10 @@ def _sessions(directory: Path, warnings: list[str]) -> list[Past]:
             if ended is None:
                 _wait_for_straggler(path)
                 ended = _close(path, started, warnings)
-        except (ValueError, TypeError, KeyError) as why:
-            warnings.append(f"The record of an earlier start was passed over: {path}: {why}.")
+        except (OSError, StillAlive):
+            raise
+        except Exception as why:  # whatever a record holds, it must not keep a kernel from starting
+            warnings.append(f"The record of an earlier start was passed over: {path}: {why!r}.")
             continue
         sessions.append(Past(started, ended))
     return sorted(sessions, key=lambda past: (past.session.number, past.session.started))

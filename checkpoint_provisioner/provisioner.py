@@ -6,7 +6,6 @@ supervisor's. Its process is the supervisor, which ends with the kernel's status
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
@@ -22,12 +21,11 @@ from traitlets import Any as AnyTrait
 
 from checkpoint_kernel import contract, session
 
-from . import config, notebook, post_mortem, server_request
+from . import config, notebook, post_mortem, server_request, supervisor_answer
 from .kernel_process import KernelProcess
-from .launch import Launch, NotStarted, Started, is_ours, parse_answer
+from .launch import Launch, NotStarted, Started, is_ours
 from .other_python import check_importable
 
-ANSWER_LIMIT_S = 20.0
 # A supervisor that is still there so long after a kernel that we killed hangs.
 HUNG_SUPERVISOR_S = 3.0
 # What KernelProvisionerFactory gives beside the config of kernel.json.
@@ -124,7 +122,7 @@ class CheckpointProvisioner(LocalProvisioner):
                 )
             finally:
                 os.close(write_fd)
-            answer = await self._answer(read_fd)
+            answer = await supervisor_answer.wait_for(read_fd, self.process)
         finally:
             os.close(read_fd)
         if isinstance(answer, NotStarted):
@@ -175,31 +173,6 @@ class CheckpointProvisioner(LocalProvisioner):
                 return settled
         self._settled = found, target
         return self._settled
-
-    async def _answer(self, read_fd: int) -> Started | NotStarted:
-        """The supervisor's answer, without holding up the event loop."""
-        os.set_blocking(read_fd, False)
-        deadline = time.monotonic() + ANSWER_LIMIT_S
-        line = b""
-        while not line.endswith(b"\n"):
-            try:
-                data = os.read(read_fd, 65536)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    _kill(self.process)
-                    return NotStarted(
-                        f"no kernel after {ANSWER_LIMIT_S:.0f} s; see the server's log"
-                    )
-                await asyncio.sleep(0.005)
-                continue
-            if not data:
-                code = self.process.wait() if self.process else None
-                return NotStarted(
-                    f"the kernel's supervisor ended with {code} before it had a kernel: see the "
-                    "server's log, and `jupyter checkpoint doctor`"
-                )
-            line += data
-        return parse_answer(line)
 
     def _started(self, answer: Started) -> None:
         self.pid, self.pgid = answer.kernel_pid, answer.kernel_pgid

@@ -51,7 +51,9 @@ def main() -> NoReturn:
         if launch.status_fd is None and not isinstance(why, CannotExecute):
             _start_alone(kernel_argv, mask)
         os._exit(1)
-    _answer(launch, Started(kernel.pid, kernel.pid, str(kernel.directory), kernel.session.cap))
+    started = Started(kernel.pid, kernel.pid, str(kernel.directory), kernel.session.cap)
+    if not _answer(launch, started):
+        server_pid = -1  # it ended before we looked, or it gave up: `Watch` ends the kernel
     if kernel.home.saving:
         for said in leftovers.clear(kernel.home.directory.parent):
             print(f"checkpoint-kernel: {said}", file=sys.stderr)
@@ -65,16 +67,20 @@ def _start_alone(argv: list[str], mask: set[signal.Signals]) -> NoReturn:
     os.execvpe(argv[0], argv, {**os.environ, contract.ENV_SESSION: ""})
 
 
-def _answer(launch: Launch, answer: Started | NotStarted) -> None:
+def _answer(launch: Launch, answer: Started | NotStarted) -> bool:
+    """False if whoever started us does not wait for it any more."""
     if launch.status_fd is None:
         if isinstance(answer, NotStarted):
             print(answer.error, file=sys.stderr)
-        return
+        return True
     try:
         os.write(launch.status_fd, answer.to_line())
-    except OSError as why:  # nobody waits any more; `Watch` will see whether they are gone
+    except OSError as why:
         print(f"checkpoint-kernel: nobody took the answer: {why}", file=sys.stderr)
-    os.close(launch.status_fd)
+        return False
+    finally:
+        os.close(launch.status_fd)
+    return True
 
 
 def _words(why: Exception, kernel_argv: list[str]) -> str:

@@ -86,15 +86,19 @@ class Watch:
             self._selector.unregister(fd)
 
     def _pass_on_signals(self) -> None:
-        for info in process.read_signals(self._signal_fd):
-            if info.number == signal.SIGCHLD:
-                process.reap_others(self._kernel.pid)
-                continue
-            name = evidence.process_name(info.sender_pid)
+        for number in self._take_signals():
+            process.send(self._kernel.pid, number, group=True)
+        process.reap_others(self._kernel.pid)
+
+    def _take_signals(self) -> list[int]:
+        """The signals that wait, but SIGCHLD; who sent them is noted as evidence."""
+        taken = [s for s in process.read_signals(self._signal_fd) if s.number != signal.SIGCHLD]
+        for one in taken:
+            name = evidence.process_name(one.sender_pid)
             self._signals.append(
-                SignalSeen(info.number, info.sender_pid, info.sender_uid, name, time.time())
+                SignalSeen(one.number, one.sender_pid, one.sender_uid, name, time.time())
             )
-            process.send(self._kernel.pid, info.number, group=True)
+        return [one.number for one in taken]
 
     def _watch_server(self) -> int | None:
         """A wake-up for the end of our parent; `_look_for_server` then asks getppid."""
@@ -128,28 +132,17 @@ class Watch:
 
     def _exit_seen(self) -> Exit:
         kernel = self._kernel
-        self._pass_on_signals_seen()
+        self._take_signals()  # those that came with the exit
         ended = _status(kernel.pid)
         if kernel.relay is not None:
             kernel.relay.drain_all()
             if kernel.relay.problem:
                 self._samples.notes.append(kernel.relay.problem)
-        observed = evidence.gather(
-            kernel.directory,
-            kernel.session,
-            ended,
-            self._samples,
-            kernel.relay.tail if kernel.relay else b"",
-            self._signals,
-            self._sent,
-            self._server_gone_since is not None,
-            is_ours(kernel.argv),
-        )
         try:
-            marker = post_mortem.exit_seen(kernel.directory, observed)
-        except OSError as why:
-            marker = post_mortem.unwritten(observed)
-            print(f"checkpoint-kernel: the end is not on record: {why}", file=sys.stderr)
+            marker = self._judge(ended)
+        except Exception as why:  # a fault of ours: what the kernel leaves must go nevertheless
+            marker = session.ExitMarker(kernel.session.id, time.time(), "death", "unknown")
+            print(f"checkpoint-kernel: the end could not be judged: {why!r}", file=sys.stderr)
         self._clear_away(marker)
         os.waitpid(kernel.pid, 0)
         process.reap_others(kernel.pid)
@@ -162,14 +155,24 @@ class Watch:
             os.close(kernel.home.lock_fd)
         return ended
 
-    def _pass_on_signals_seen(self) -> None:
-        """Signals that came with the exit: who sent them is evidence."""
-        for info in process.read_signals(self._signal_fd):
-            if info.number != signal.SIGCHLD:
-                name = evidence.process_name(info.sender_pid)
-                self._signals.append(
-                    SignalSeen(info.number, info.sender_pid, info.sender_uid, name, time.time())
-                )
+    def _judge(self, ended: Exit) -> session.ExitMarker:
+        kernel = self._kernel
+        observed = evidence.gather(
+            kernel.directory,
+            kernel.session,
+            ended,
+            self._samples,
+            kernel.relay.tail if kernel.relay else b"",
+            self._signals,
+            self._sent,
+            self._server_gone_since is not None,
+            is_ours(kernel.argv),
+        )
+        try:
+            return post_mortem.exit_seen(kernel.directory, observed)
+        except OSError as why:
+            print(f"checkpoint-kernel: the end is not on record: {why}", file=sys.stderr)
+            return post_mortem.unwritten(observed)
 
     def _clear_away(self, marker: session.ExitMarker) -> None:
         """The snapshot process gets its grace; nothing of a dead kernel survives it."""

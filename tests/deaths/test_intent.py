@@ -15,6 +15,7 @@ import pytest
 from victim import Victim, alive, until
 
 from checkpoint_kernel import contract, session
+from checkpoint_provisioner.launch import Launch
 
 Start = Callable[..., Victim]
 HANGS = """
@@ -171,6 +172,26 @@ def test_a_killed_server_takes_its_kernel_along_and_is_the_cause(
     ended = session.load_exit(Path(directory))
     assert ended is not None
     assert (ended.kind, ended.cause) == ("death", "server-gone")
+
+
+def test_a_kernel_whose_start_nobody_waits_for_any_more_is_ended(tmp_path: Path) -> None:
+    read_fd, write_fd = os.pipe()
+    os.close(read_fd)
+    launch = Launch(
+        kernel_id="k",
+        notebook=None,
+        notebook_directory=str(tmp_path / "store" / "kernel-k"),
+        key_file=str(tmp_path / "key"),
+        settings=session.Settings(),
+        status_fd=write_fd,
+    )
+    # A "kernel" without Jupyter, which would sit there for ever.
+    argv = launch.argv(sys.executable, ["sleep", "1000"])
+    supervisor = subprocess.Popen(argv, pass_fds=(write_fd,), stderr=subprocess.PIPE, text=True)
+    os.close(write_fd)
+    _, said = supervisor.communicate(timeout=20)
+    assert "nobody took the answer" in said
+    assert supervisor.returncode == -signal.SIGTERM
 
 
 def test_two_kernels_of_one_notebook_keep_apart(start: Start, tmp_path: Path) -> None:

@@ -102,6 +102,14 @@ def test_a_malformed_record_is_a_warning_and_hides_no_other(directory: Path) -> 
     assert str(broken) in found.warnings[0]
 
 
+def test_a_record_of_another_shape_keeps_no_kernel_from_starting(directory: Path) -> None:
+    path = begin(directory, "a")
+    (path / contract.EXIT_FILE).write_text("[]")
+    found = history.read(directory, KEY)
+    assert found.sessions == ()
+    assert str(path) in found.warnings[0]
+
+
 def test_a_checkpoint_with_a_wrong_signature_is_passed_over_by_name(directory: Path) -> None:
     path = directory / contract.MANIFESTS / "00000001-x.json"
     path.write_bytes(b"0" * 64 + b"\n{}\n")
