@@ -328,12 +328,12 @@ class Checkpointer:
     def _settle(self, facts: Facts, started: float) -> None:
         committed = self._committed
         assert committed is not None
+        # First: whatever cannot be read back now, this number is taken.
+        self._seq, self.parent = facts.template.seq, facts.template.id
         path = manifest.path_of(self._store.directory, facts.template)
         self._store.refresh()
         self._store.manifests()  # read once here, so that no snapshot process reads it again
         newest = manifest.read(path, self._store.key)
-        self._seq = newest.seq
-        self.parent = newest.id
         settled = self.settled
         settled.newest, settled.trouble = newest, None
         settled.count += 1
