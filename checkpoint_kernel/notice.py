@@ -243,12 +243,12 @@ def checkpoints(manifests: Sequence[Manifest], current_line: str) -> str:
 
 
 def read_death(notebook_directory: Path, name: str | None) -> dict[str, Any] | None:
-    """A death record by its file name; None where there is none."""
+    """A death record by its file name; None where there is none that can be read."""
     if name is None:
         return None
     try:
         record: dict[str, Any] = json.loads((notebook_directory / DEATHS / name).read_bytes())
-    except FileNotFoundError:
+    except (OSError, ValueError):  # the notice does without: `plan.because` says the essential
         return None
     return record
 

@@ -1,0 +1,211 @@
+"""What the user is told, word for word where it matters. Pure text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store_cases import make_manifest
+
+from checkpoint_kernel import notice
+from checkpoint_kernel.checkpoint import Settled
+from checkpoint_kernel.contract import DEATHS
+from checkpoint_kernel.manifest import Manifest, Skipped, Unit
+from checkpoint_kernel.session import Cap, NotRestored, Plan, RestoreReport, Session, Settings
+
+pytestmark = pytest.mark.unit
+
+DIED = 1_700_000_000.0
+DEATH: dict[str, Any] = {
+    "time": datetime.fromtimestamp(DIED, UTC).isoformat(),
+    "paragraph": "The kernel was killed (SIGKILL) in In[3], line 2.",
+    "remedy": "Ask who sent it.",
+}
+
+
+def a_unit(*names: str, kind: str = "data") -> Unit:
+    return Unit(f"{kind}:{'+'.join(names)}", kind, names, "pickle", "00" * 32, 1000)
+
+
+def a_checkpoint(age_s: float = 3.0, **fields: Any) -> Manifest:
+    made = make_manifest(3, (a_unit("df", "view"), a_unit("Out[2]")), time=DIED - age_s)
+    return replace(made, **fields)
+
+
+def a_session(plan: Plan, **fields: Any) -> Session:
+    return Session(
+        id="s", line="s", started=0.0, kernel_id="k", notebook=None, notebook_directory="/nowhere",
+        key_file="", supervisor_pid=1, boot_id="", settings=Settings(), plan=plan, **fields,
+    )  # fmt: skip
+
+
+def done(**fields: Any) -> RestoreReport:
+    return RestoreReport("checkpoint-0003", "done", DIED, 0.1, ("Out[2]", "df", "view"), **fields)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KB"), (3 << 20, "3.0 MB"),
+     (5000 << 30, "5000.0 GB")],
+)  # fmt: skip
+def test_sizes_are_powers_of_1024(count: int, text: str) -> None:
+    assert notice.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0.0 s"), (0.84, "0.8 s"), (59, "59 s"), (240, "4 min"), (10_800, "3 h"),
+     (200_000, "2 days")],
+)  # fmt: skip
+def test_ages_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert notice.age(seconds) == text
+
+
+def test_one_line_stands_without_a_frame_and_more_stand_in_one() -> None:
+    assert notice.boxed(["restored"]) == "[checkpoint-kernel] restored"
+    framed = notice.boxed(["one", "two"]).splitlines()
+    assert framed[1:3] == ["one", "two"]
+    assert len(framed[0]) == len(framed[3]) == 88
+
+
+class TestAtStart:
+    def test_a_restore_says_why_what_is_back_how_old_and_what_is_not(self) -> None:
+        report = done(not_restored=(NotRestored("lock", "lock", "it is one", "make it again"),))
+        plan = Plan("restore", "The kernel died.", checkpoint="checkpoint-0003", death="d.json")
+        lines = notice.at_start(a_session(plan), report, a_checkpoint(), DEATH)
+        assert lines[0] == DEATH["paragraph"]
+        assert "restored: 2 variables and 1 output as of 3.0 s before the death" in lines
+        assert "  Out[2], df, view" in lines
+        assert "not back: lock (lock): it is one; make it again" in lines
+        assert "What to do: Ask who sent it." in lines
+
+    def test_a_checkpoint_inside_a_cell_says_that_the_cell_did_not_finish(self) -> None:
+        inside = a_checkpoint(execution_count=7, inside_cell=True, line_number=4)
+        plan = Plan("restore", "It died.", checkpoint="c", before_cell="20200101-000000-abc")
+        lines = notice.at_start(a_session(plan), done(), inside, DEATH)
+        told = "\n".join(lines)
+        assert "3.0 s before the death, inside In[7] at line 4, which did not finish" in told
+        assert "The state from before that cell: %checkpoint restore 20200101-000000-abc" in lines
+
+    def test_saved_locals_are_offered(self) -> None:
+        held = a_checkpoint(units=(a_unit("df"), a_unit("0:train", kind="locals")))
+        lines = notice.at_start(a_session(Plan("restore", "")), done(), held, DEATH)
+        assert any("%checkpoint locals" in line for line in lines)
+
+    def test_older_versions_are_named(self) -> None:
+        report = done(older=("rows (as of 20200101)",))
+        lines = notice.at_start(a_session(Plan("restore", "")), report, a_checkpoint(), DEATH)
+        assert any("rows (as of 20200101)" in line for line in lines)
+
+    def test_a_restore_that_failed_says_why_and_what_else_there_is(self) -> None:
+        failed = RestoreReport("c", "failed", DIED, error="the segment is gone")
+        lines = notice.at_start(a_session(Plan("restore", "It died.")), failed, None, None)
+        assert lines[:2] == [
+            "It died.",
+            "Nothing could be restored from checkpoint c: the segment is gone",
+        ]
+        assert not any("restored:" in line for line in lines)
+
+    def test_a_clean_start_offers_the_state_in_one_line(self) -> None:
+        plan = Plan("clean", "You restarted the kernel.", checkpoint="checkpoint-0003")
+        lines = notice.at_start(a_session(plan), None, a_checkpoint(), None)
+        assert len(lines) == 1
+        assert lines[0].startswith("You restarted the kernel. Bring 2 variables and 1 output as of")
+        assert lines[0].endswith("back with: %checkpoint restore")
+
+    def test_an_offer_of_nothing_is_not_made(self) -> None:
+        plan = Plan("clean", "You restarted the kernel.", checkpoint="checkpoint-0003")
+        assert notice.at_start(a_session(plan), None, a_checkpoint(units=()), None) == []
+
+    def test_a_first_start_is_silent(self) -> None:
+        assert notice.at_start(a_session(Plan("clean", "")), None, None, None) == []
+
+    def test_warnings_are_said_whatever_happened(self) -> None:
+        plan = Plan("clean", "x", warnings=("this cell has now killed the kernel twice",))
+        session = a_session(plan, warnings=("the store is shared",))
+        lines = notice.at_start(session, None, None, None)
+        assert "this cell has now killed the kernel twice" in lines
+        assert "the store is shared" in lines
+
+
+def test_an_answer_to_a_request_counts_and_names() -> None:
+    report = done(not_restored=(NotRestored("gen", "generator", "it runs"),))
+    text = notice.after_request(report, a_checkpoint())
+    assert text.startswith("restored: 2 variables and 1 output from checkpoint checkpoint-0003")
+    assert "not back: gen (generator): it runs" in text
+
+
+class TestStatus:
+    def of(self, settled: Settled, **how: Any) -> str:
+        given = {"running": False, "stale": False, "off": None, **how}
+        record = given.pop("record", a_session(Plan("clean", "")))
+        return notice.status(settled, record=record, **given)
+
+    def test_before_the_first_checkpoint_it_says_so(self) -> None:
+        assert self.of(Settled()) == "No checkpoint in this session yet."
+
+    def test_what_is_saved_and_what_is_not_and_why(self) -> None:
+        newest = a_checkpoint(skipped=(Skipped("lock", "lock", "it is one", "make it again"),))
+        text = self.of(Settled(newest=newest, pauses_s=[0.002, 0.004, 0.001], new_bytes=2048))
+        assert "  saved: Out[2], df, view" in text
+        assert "  not saved: lock (lock): it is one; make it again" in text
+        assert "you waited 2.0 ms (median), 4.0 ms (worst) in 3 checkpoints" in text
+        assert "the newest added 2.0 KB on disk" in text
+
+    @pytest.mark.parametrize(
+        ("how", "text"),
+        [
+            ({"running": True}, "A checkpoint is being written right now."),
+            ({"stale": True}, "What changed since will be in the next checkpoint."),
+            ({"off": "you switched it off"}, "Checkpointing is off: you switched it off"),
+        ],
+    )
+    def test_what_is_going_on(self, how: dict[str, Any], text: str) -> None:
+        assert text in self.of(Settled(), **how)
+
+    def test_a_failure_is_told(self) -> None:
+        assert "The last attempt failed: disk full" in self.of(Settled(trouble="disk full"))
+
+    def test_a_limit_that_is_not_enforced_says_so(self) -> None:
+        cap = Cap("8G", 8 << 30, 7 << 30, "none", False, "No cgroup can be made.")
+        text = self.of(Settled(), record=a_session(Plan("clean", ""), cap=cap))
+        assert "Memory limit 8G: NOT enforced (none). No cgroup can be made." in text
+
+
+def test_the_list_is_newest_first_and_tells_this_session_from_those_before() -> None:
+    old, new = make_manifest(1, line="a"), make_manifest(2, line="b", inside_cell=True)
+    rows = notice.checkpoints([old, new], "b").splitlines()[2:]
+    assert [row.split()[0] for row in rows] == ["checkpoint-0002", "checkpoint-0001"]
+    assert [row.split()[-1] for row in rows] == ["this", "before"]
+    assert "In[2] (inside)" in rows[0]
+    assert notice.checkpoints([], "b") == "There are no checkpoints of this notebook yet."
+
+
+def test_a_death_record_that_cannot_be_read_costs_only_its_words(tmp_path: Path) -> None:
+    (tmp_path / DEATHS).mkdir()
+    (tmp_path / DEATHS / "good.json").write_text(json.dumps(DEATH))
+    (tmp_path / DEATHS / "torn.json").write_text('{"time": ')
+    assert notice.read_death(tmp_path, "good.json") == DEATH
+    assert notice.read_death(tmp_path, "torn.json") is None
+    assert notice.read_death(tmp_path, "gone.json") is None
+    assert notice.read_death(tmp_path, None) is None
+
+
+def test_why_shows_cause_line_and_last_words() -> None:
+    record = {
+        **DEATH,
+        "cause": "segmentation-fault",
+        "confidence": "proof",
+        "because": "faulthandler's header",
+        "cell": 3,
+        "line": 2,
+        "source": "ctypes.string_at(8)",
+        "stderr_tail": "Fatal Python error",
+    }
+    text = notice.why(record)
+    for words in ("segmentation-fault (proof)", "In[3], line 2: ctypes.string_at(8)", "Fatal"):
+        assert words in text
