@@ -19,7 +19,7 @@ from typing import Any
 from checkpoint_kernel.contract import KERNELSPEC_NAME
 from checkpoint_kernel.manifest import ManifestError
 
-from . import cli_show, doctor, kernelspec, listing
+from . import cli_show, doctor, installed, kernelspec, listing
 from .report import size
 
 FINE, FOUND, USAGE = 0, 1, 2
@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=None,
         metavar="DIR",
-        help="where the checkpoints are (default: under the Jupyter data directory)",
+        help="where the checkpoints are (default: under the Jupyter data directory, and where "
+        "the `store` of an installed kernelspec says)",
     )
 
     def add(name: str, run: Any, text: str, notebook: bool = False) -> argparse.ArgumentParser:
@@ -132,19 +133,19 @@ def _install(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    root = _root(options)
-    shelves = listing.shelves(root, options.notebook)
+    roots = _roots(options)
+    shelves = listing.shelves(roots, options.notebook)
     if options.json:
         _print_json([cli_show.shelf_json(shelf) for shelf in shelves])
     elif shelves:
         print("\n\n".join(cli_show.shelf_text(shelf) for shelf in shelves))
     else:
-        print(f"No checkpoints yet under {root}.")
+        print(f"No checkpoints yet under {listing.places(roots)}.")
     return FOUND if any(shelf.unusable for shelf in shelves) else FINE
 
 
 def _show(options: argparse.Namespace) -> int:
-    shelf, m = listing.checkpoint(_root(options), options.id)
+    shelf, m = listing.checkpoint(_roots(options), options.id)
     if options.json:
         _print_json(cli_show.checkpoint_json(shelf, m))
     else:
@@ -153,8 +154,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _deaths(options: argparse.Namespace) -> int:
-    root = _root(options)
-    records, bad = listing.deaths(root, options.notebook)
+    roots = _roots(options)
+    records, bad = listing.deaths(roots, options.notebook)
     for path, why in bad:
         print(f"{path} was passed over: {why}", file=sys.stderr)
     if options.json:
@@ -162,12 +163,12 @@ def _deaths(options: argparse.Namespace) -> int:
     elif records:
         print(cli_show.deaths_text(records))
     else:
-        print(f"No kernel has died, as far as {root} knows.")
+        print(f"No kernel has died, as far as {listing.places(roots)} can tell.")
     return FOUND if bad else FINE
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    checks = doctor.examine(_root(options))
+    checks = doctor.examine(_roots(options))
     if options.json:
         _print_json([dataclasses.asdict(check) for check in checks])
     else:
@@ -178,7 +179,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from . import cli_store  # needs blake3; the other commands do not
 
-    findings = cli_store.check(_root(options), options.notebook)
+    findings = cli_store.check(_roots(options), options.notebook)
     if options.json:
         _print_json(findings)
     else:
@@ -189,7 +190,7 @@ def _check(options: argparse.Namespace) -> int:
 def _prune(options: argparse.Namespace) -> int:
     from . import cli_store
 
-    done = cli_store.prune(_root(options), options.notebook, options.keep)
+    done = cli_store.prune(_roots(options), options.notebook, options.keep)
     if options.json:
         _print_json(done)
     for one in [] if options.json else done:
@@ -200,14 +201,15 @@ def _prune(options: argparse.Namespace) -> int:
     return FOUND if any(one["kept_because"] and not one["in_use"] for one in done) else FINE
 
 
-def _root(options: argparse.Namespace) -> Path:
+def _roots(options: argparse.Namespace) -> list[Path]:
+    """Where to look: --store, or the default and what the installed kernelspecs configure."""
     given: Path | None = options.store
     if given is None:
-        return listing.default_root()
+        return list(dict.fromkeys([listing.default_root(), *installed.stores()]))
     root = given.expanduser().absolute()
     if not root.is_dir():
         raise listing.NotFound(f"--store {given}: there is no such directory")
-    return root
+    return [root]
 
 
 def _print_json(value: Any) -> None:

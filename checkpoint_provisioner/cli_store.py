@@ -6,6 +6,7 @@ On their own, so that the other commands work where blake3 is missing.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from checkpoint_kernel.store import Store, StoreError
 from . import listing
 
 
-def check(root: Path, wanted: str | None) -> list[dict[str, Any]]:
+def check(roots: Sequence[Path], wanted: str | None) -> list[dict[str, Any]]:
     """All damage in the chosen notebooks' stores, as values for JSON."""
     key = listing.read_key()
-    chosen = listing.notebooks(root, wanted)
+    chosen = listing.notebooks(roots, wanted)
     if key is None:
-        return [_finding("key-missing", path, why) for path, why in _unverifiable(root, wanted)]
+        return [_finding("key-missing", path, why) for path, why in _unverifiable(roots, wanted)]
     found: list[dict[str, Any]] = []
     for notebook in chosen:
         try:
@@ -37,14 +38,14 @@ def check(root: Path, wanted: str | None) -> list[dict[str, Any]]:
     return found
 
 
-def prune(root: Path, wanted: str | None, keep: int) -> list[dict[str, Any]]:
+def prune(roots: Sequence[Path], wanted: str | None, keep: int) -> list[dict[str, Any]]:
     """Remove all but the last `keep` checkpoints per notebook; what was done to each.
 
     The last checkpoint before a clean start stays for its 14 days: see `prune.choose`.
     """
     key = listing.read_key()
     done = []
-    for notebook in listing.notebooks(root, wanted):
+    for notebook in listing.notebooks(roots, wanted):
         in_use = listing.is_in_use(notebook.directory)
         removed: tuple[str, ...] = ()
         freed_bytes = 0
@@ -74,8 +75,8 @@ def prune(root: Path, wanted: str | None, keep: int) -> list[dict[str, Any]]:
     return done
 
 
-def _unverifiable(root: Path, wanted: str | None) -> list[tuple[Path, str]]:
-    return [pair for shelf in listing.shelves(root, wanted) for pair in shelf.unusable]
+def _unverifiable(roots: Sequence[Path], wanted: str | None) -> list[tuple[Path, str]]:
+    return [pair for shelf in listing.shelves(roots, wanted) for pair in shelf.unusable]
 
 
 def _finding(kind: str, path: Path, message: str) -> dict[str, Any]:

@@ -6,34 +6,30 @@ The platform, the two halves and the kernelspecs; store and memory are
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
 import sys
 import textwrap
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jupyter_client.kernelspec import KernelSpecManager
 from tabulate import tabulate
 
 from checkpoint_kernel.contract import PROVISIONER_NAME
 
-from . import config, doctor_machine, pythons
+from . import config, doctor_machine, installed, pythons
 from .doctor_machine import Check, Level
+from .installed import Spec
 from .kernelspec import KERNEL_FILE
 
 _FORK_GLIBC = (2, 34)
 
 
-def examine(root: Path) -> list[Check]:
+def examine(roots: Sequence[Path]) -> list[Check]:
     """Every check, in the order of a kernel's life: platform, start, store, memory."""
-    specs = _our_kernelspecs()
-    stores = {root, *(Path(s.store) for s in specs if s.store is not None)}
-    checks = [*_platform(), *_server_halves(), *_kernelspecs(specs)]
-    for store in sorted(stores):
+    checks = [*_platform(), *_server_halves(), *_kernelspecs(installed.specs())]
+    for store in sorted({*roots, *installed.stores()}):
         checks += doctor_machine.store(store)
     return [*checks, doctor_machine.key(), *doctor_machine.memory()]
 
@@ -119,56 +115,14 @@ def _server_half(python: str, commands: list[str], level_without: Level) -> Chec
     return Check(name, level_without, said, found.pip_command)
 
 
-@dataclass(frozen=True)
-class _Spec:
-    """A kernelspec that names our provisioner."""
-
-    directory: Path
-    raw: dict[str, Any]
-    hidden_by: Path | None
-
-    @property
-    def config(self) -> object:
-        return self.raw["metadata"]["kernel_provisioner"].get("config") or {}
-
-    @property
-    def store(self) -> str | None:
-        """The store that it configures, if it does so in a usable way."""
-        try:
-            return config.parse(self.config).store if isinstance(self.config, dict) else None
-        except config.ConfigError:
-            return None
-
-
-def _our_kernelspecs() -> list[_Spec]:
-    """All kernelspecs that name our provisioner, hidden ones too, in Jupyter's order."""
-    first: dict[str, Path] = {}
-    found = []
-    for kernels in KernelSpecManager().kernel_dirs:
-        for file in sorted(Path(kernels).glob(f"*/{KERNEL_FILE}")):
-            directory, name = file.parent, file.parent.name.lower()
-            hidden_by = first.get(name)
-            first.setdefault(name, directory)
-            try:
-                raw = json.loads(file.read_text("utf-8"))
-                ours = raw["metadata"]["kernel_provisioner"]["provisioner_name"]
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # not one of ours
-            if ours == PROVISIONER_NAME and (
-                hidden_by is None or hidden_by.resolve() != directory.resolve()
-            ):
-                found.append(_Spec(directory, raw, hidden_by))
-    return found
-
-
-def _kernelspecs(specs: list[_Spec]) -> list[Check]:
+def _kernelspecs(specs: list[Spec]) -> list[Check]:
     if not specs:
         said = "none uses the provisioner: no frontend offers the kernel"
         return [Check("kernelspec", "warn", said, "jupyter checkpoint install")]
     return [_kernelspec(spec) for spec in specs]
 
 
-def _kernelspec(spec: _Spec) -> Check:
+def _kernelspec(spec: Spec) -> Check:
     where = str(spec.directory)
     if spec.hidden_by is not None:
         said = f"{where} is hidden by {spec.hidden_by}, which comes first"

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,11 @@ def default_root() -> Path:
     return Path(jupyter_data_dir()) / contract.STORE_DIRECTORY
 
 
+def places(roots: Sequence[Path]) -> str:
+    """For people."""
+    return " and ".join(str(root) for root in roots)
+
+
 def key_path() -> Path:
     """The user's signing key."""
     return Path(jupyter_data_dir()) / contract.KEY_FILE
@@ -66,12 +72,12 @@ def read_key() -> bytes | None:
     return manifest.load_key(path) if path.exists() else None
 
 
-def notebooks(root: Path, wanted: str | None = None) -> list[Notebook]:
-    """All notebooks under `root`, or those that `wanted` names: a path, its end, or a key.
+def notebooks(roots: Sequence[Path], wanted: str | None = None) -> list[Notebook]:
+    """All notebooks under `roots`, or those that `wanted` names: a path, its end, or a key.
 
-    NotFound if nothing matches; OSError if the root cannot be read.
+    NotFound if nothing matches; OSError if a root cannot be read.
     """
-    found = [_notebook(entry) for entry in _directories(root)]
+    found = [_notebook(entry) for root in roots for entry in _directories(root)]
     if wanted is None:
         return found
     matching = [notebook for notebook in found if _matches(notebook, wanted)]
@@ -79,20 +85,22 @@ def notebooks(root: Path, wanted: str | None = None) -> list[Notebook]:
         return matching
     known = "".join(f"\n  {notebook.title}" for notebook in found)
     raise NotFound(
-        f"{root} has nothing of {wanted}; it knows{known}" if known else f"{root} has no notebooks"
+        f"there is nothing of {wanted} under {places(roots)}, but of{known}"
+        if known
+        else f"there are no notebooks under {places(roots)}"
     )
 
 
-def shelves(root: Path, wanted: str | None = None) -> list[Shelf]:
+def shelves(roots: Sequence[Path], wanted: str | None = None) -> list[Shelf]:
     """Notebooks with their checkpoints, in the order of their names."""
-    chosen = notebooks(root, wanted)
+    chosen = notebooks(roots, wanted)
     key = read_key()
     return [_shelf(notebook, key) for notebook in chosen]
 
 
-def checkpoint(root: Path, wanted: str) -> tuple[Shelf, Manifest]:
+def checkpoint(roots: Sequence[Path], wanted: str) -> tuple[Shelf, Manifest]:
     """The one checkpoint whose ID begins with `wanted`. NotFound if none does, or several do."""
-    everything = shelves(root)
+    everything = shelves(roots)
     found = [(s, m) for s in everything for m in s.checkpoints if m.id.startswith(wanted)]
     exact = [pair for pair in found if pair[1].id == wanted]
     if len(exact or found) == 1:
@@ -104,16 +112,19 @@ def checkpoint(root: Path, wanted: str) -> tuple[Shelf, Manifest]:
         for path, why in shelf.unusable:
             if wanted in path.name:
                 raise NotFound(f"checkpoint {wanted} cannot be used: {why}")
-    raise NotFound(f"{root} has no checkpoint {wanted}; `jupyter checkpoint list` shows all")
+    raise NotFound(
+        f"there is no checkpoint {wanted} under {places(roots)}; "
+        "`jupyter checkpoint list` shows all"
+    )
 
 
 def deaths(
-    root: Path, wanted: str | None = None
+    roots: Sequence[Path], wanted: str | None = None
 ) -> tuple[list[dict[str, Any]], list[tuple[Path, str]]]:
     """Death records as they were written, oldest first, and files that are none, with reasons."""
     records: list[dict[str, Any]] = []
     bad: list[tuple[Path, str]] = []
-    for notebook in notebooks(root, wanted):
+    for notebook in notebooks(roots, wanted):
         for path in sorted((notebook.directory / contract.DEATHS).glob("*.json")):
             try:
                 record = json.loads(path.read_bytes())

@@ -53,6 +53,26 @@ def test_a_reader_that_closes_the_pipe_gets_no_traceback(tmp_path: Path) -> None
     assert done.stderr == ""
 
 
+def test_deaths_in_a_store_that_an_installed_kernelspec_configures_are_found_oldest_first(
+    tmp_path: Path,
+) -> None:
+    data, elsewhere = tmp_path / "data", tmp_path / "a disk"
+    config = {"store": str(elsewhere)}
+    stanza = {"provisioner_name": contract.PROVISIONER_NAME, "config": config}
+    spec = data / "kernels" / "mine" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"argv": [], "metadata": {"kernel_provisioner": stanza}}))
+    for root, times in ((elsewhere, (1, 3)), (data / contract.STORE_DIRECTORY, (2,))):
+        deaths = root / "notebook" / contract.DEATHS
+        deaths.mkdir(parents=True)
+        for second in times:
+            record = {"time": f"2026-01-01T00:00:0{second}.000+00:00", "cause": "killed"}
+            (deaths / f"{second}.json").write_text(json.dumps(record))
+    done = run(sys.executable, "-m", "checkpoint_provisioner.cli", "deaths", "--json", data=data)
+    assert done.returncode == 0, done.stderr
+    assert [record["time"][18] for record in json.loads(done.stdout)] == ["1", "2", "3"]
+
+
 def test_the_wheel_ships_the_template_and_no_kernelspec(tmp_path: Path) -> None:
     program = f"from hatchling.build import build_wheel; print(build_wheel({str(tmp_path)!r}))"
     done = subprocess.run(
