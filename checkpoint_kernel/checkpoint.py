@@ -190,7 +190,6 @@ class Checkpointer:
             units=(),
             skipped=(),
             python=platform.python_version(),
-            pause_s=self.settled.pauses_s[-1] if self.settled.pauses_s else None,
         )
         live = self._shell.user_ns
         self._known_bad = {

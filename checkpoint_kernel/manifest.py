@@ -84,7 +84,6 @@ class Manifest:
     skipped: tuple[Skipped, ...]
     pending: tuple[str, ...] = ()  # names that follow in the next checkpoint
     python: str = ""
-    pause_s: float | None = None  # what the user waited for
     format: int = FORMAT
 
     @property
