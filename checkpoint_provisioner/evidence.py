@@ -1,5 +1,5 @@
 """Gathers what can be observed about the end of a kernel. Only this file of the post-mortem
-touches the system; it draws no conclusion, see `verdict`.
+looks at the system, through `proc` and `caps`; it draws no conclusion, see `verdict`.
 
 Nothing here raises for what cannot be read: absent evidence is a note in the record.
 """
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from checkpoint_kernel import contract, flight_recorder, session
 from checkpoint_kernel.flight_recorder import Flight
 from checkpoint_kernel.session import Intent, Session
+
+from . import proc
 
 if TYPE_CHECKING:
     from .caps.policy import CapHandle, Counters
@@ -109,8 +111,8 @@ class Samples:
         self.own_group = (
             self._cap is not None and self._cap.cap is not None and bool(self._cap.cap.cgroup)
         )
-        self.system_oom_kills = _field(Path("/proc/vmstat"), "oom_kill")
-        available_kb = _field(Path("/proc/meminfo"), "MemAvailable:")
+        self.system_oom_kills = proc.field(Path("/proc/vmstat"), "oom_kill")
+        available_kb = proc.field(Path("/proc/meminfo"), "MemAvailable:")
         if available_kb is not None:
             self._available = [*self._available[1 - self.KEPT :], available_kb * 1024]
 
@@ -138,7 +140,7 @@ def gather(
     """All evidence of an exit that the supervisor saw. Call before the cgroup goes."""
     now = time.time()
     before, after = samples.counters, samples.read_counters()
-    vmstat = _field(Path("/proc/vmstat"), "oom_kill")
+    vmstat = proc.field(Path("/proc/vmstat"), "oom_kill")
     flight = _flight(directory, samples.notes)
     killed = ended.signal == 9
     return Evidence(
@@ -152,7 +154,7 @@ def gather(
         stderr_tail=stderr_tail.decode("utf-8", "replace"),
         oom=_moved(before, after, samples.own_group),
         system_oom_kills=_difference(samples.system_oom_kills, vmstat),
-        kernel_log=_kernel_log(flight.pid) if killed and flight else None,
+        kernel_log=proc.kernel_log(flight.pid) if killed and flight else None,
         memory=_memory(flight, after or before, samples),
         signals=tuple(signals),
         server_gone=server_gone,
@@ -177,36 +179,9 @@ def gather_leftovers(directory: Path, started: Session) -> Evidence:
         faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT),
         stderr_tail=_tail(directory / contract.STDERR_FILE, STDERR_LIMIT),
         memory=Memory(rss_bytes=flight.rss_bytes if flight else None),
-        same_boot=started.boot_id == boot_id(),
+        same_boot=started.boot_id == proc.boot_id(),
         notes=tuple(notes),
     )
-
-
-def boot_id() -> str:
-    """Names this boot of the machine (random, see proc(5))."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return ""
-
-
-def process_name(pid: int) -> str | None:
-    """The name of a live process, or None."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
-    except OSError:
-        return None
-
-
-def belongs_to_session(pid: int, directory: Path) -> bool:
-    """Whether a live process was started for this session: pids are reused, this is not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False
-    ours = f"{contract.ENV_SESSION}={directory}".encode()
-    return state[0] not in ("Z", "X") and ours in environment.split(b"\0")
 
 
 def _flight(directory: Path, notes: list[str]) -> Flight | None:
@@ -234,19 +209,6 @@ def _tail(path: Path, limit_bytes: int) -> str:
         return ""
 
 
-def _field(path: Path, name: str) -> int | None:
-    """The number after `name` at the start of a line of a file in /proc."""
-    try:
-        text = path.read_text("ascii", "replace")
-    except OSError:
-        return None
-    for line in text.splitlines():
-        words = line.split()
-        if words and words[0] == name:
-            return int(words[1])
-    return None
-
-
 def _difference(before: int | None, after: int | None) -> int | None:
     return None if before is None or after is None else after - before
 
@@ -271,7 +233,7 @@ def _moved(before: Counters | None, after: Counters | None, own_group: bool) -> 
 
 
 def _memory(flight: Flight | None, counters: Counters | None, samples: Samples) -> Memory:
-    total_kb = _field(Path("/proc/meminfo"), "MemTotal:")
+    total_kb = proc.field(Path("/proc/meminfo"), "MemTotal:")
     return Memory(
         rss_bytes=flight.rss_bytes if flight else None,
         usage_bytes=counters.usage_bytes if counters else None,
@@ -280,28 +242,3 @@ def _memory(flight: Flight | None, counters: Counters | None, samples: Samples) 
         available_bytes=samples.available_bytes,
         total_bytes=None if total_kb is None else total_kb * 1024,
     )
-
-
-def _kernel_log(pid: int) -> str | None:
-    """What the kernel log says about the OOM kill of `pid`, where we may read it."""
-    try:
-        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    found = None
-    try:
-        while True:
-            try:
-                record = os.read(fd, 8192)
-            except BrokenPipeError:  # records were overwritten while we read: go on
-                continue
-            if not record:
-                break
-            text = record.decode("utf-8", "replace")
-            if f"Killed process {pid} " in text:
-                found = text.partition(";")[2].splitlines()[0]
-    except OSError:  # EAGAIN: the end
-        pass
-    finally:
-        os.close(fd)
-    return found

@@ -14,8 +14,9 @@ from pathlib import Path
 from checkpoint_kernel import contract, flight_recorder, manifest, session
 
 from . import post_mortem
-from .evidence import belongs_to_session, gather_leftovers
+from .evidence import gather_leftovers
 from .plan import Past
+from .proc import belongs_to_session
 
 SESSIONS_KEPT = 40
 DEATHS_KEPT = 200

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from . import process
-from .evidence import belongs_to_session, process_name
+from .proc import belongs_to_session, process_name
 
 _LISTENS_TCP = "0A"  # TCP_LISTEN, in hexadecimal
 _ACCEPTS = 1 << 16  # __SO_ACCEPTCON in the flags of /proc/net/unix

@@ -24,7 +24,7 @@ from typing import NoReturn
 
 from checkpoint_kernel import contract, manifest, session
 
-from . import evidence, history, home, leftovers, plan, process
+from . import history, home, leftovers, plan, proc, process
 from .caps import policy
 from .launch import Launch, NotStarted, Started, is_ours
 from .stderr_relay import StderrRelay
@@ -182,7 +182,7 @@ def _begin(
         notebook_directory=str(place.directory) if place.saving else "",
         key_file=launch.key_file,
         supervisor_pid=os.getpid(),
-        boot_id=evidence.boot_id(),
+        boot_id=proc.boot_id(),
         settings=launch.settings,
         plan=chosen,
         cap=cap.cap,

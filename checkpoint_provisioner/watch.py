@@ -17,7 +17,7 @@ from pathlib import Path
 
 from checkpoint_kernel import contract, flight_recorder, session
 
-from . import evidence, home, orphans, post_mortem, process
+from . import evidence, home, orphans, post_mortem, proc, process
 from .caps import policy
 from .evidence import Exit, Samples, SignalSeen
 from .launch import is_ours
@@ -94,7 +94,7 @@ class Watch:
         """The signals that wait, but SIGCHLD; who sent them is noted as evidence."""
         taken = [s for s in process.read_signals(self._signal_fd) if s.number != signal.SIGCHLD]
         for one in taken:
-            name = evidence.process_name(one.sender_pid)
+            name = proc.process_name(one.sender_pid)
             self._signals.append(
                 SignalSeen(one.number, one.sender_pid, one.sender_uid, name, time.time())
             )

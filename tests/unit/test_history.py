@@ -15,7 +15,7 @@ from checkpoint_kernel import contract, manifest, session
 from checkpoint_kernel.flight_recorder import FlightRecorder
 from checkpoint_kernel.session import ExitMarker, Plan, Session, Settings
 from checkpoint_provisioner import history
-from checkpoint_provisioner.evidence import boot_id
+from checkpoint_provisioner.proc import boot_id
 
 KEY = bytes(32)
 
