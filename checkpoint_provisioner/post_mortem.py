@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -99,10 +98,3 @@ def told(directory: Path) -> str | None:
         return f"{record['paragraph']} {record['remedy']}"
     except (OSError, ValueError, TypeError, KeyError) as why:
         return f"the record of its end cannot be read: {why}"
-
-
-def died_by(marker: session.ExitMarker) -> str:
-    """For a log line: SIGKILL, or code 3."""
-    if marker.signal is not None:
-        return verdict.signal_name(signal.Signals(marker.signal))
-    return "an unseen exit" if marker.exit_code is None else f"code {marker.exit_code}"

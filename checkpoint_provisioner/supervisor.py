@@ -168,7 +168,8 @@ def _begin(
     )
     identity = manifest.new_id()
     if cap.cap is not None and not cap.cap.enforced:
-        not_enforced = f"memory_limit {cap.cap.configured} is not enforced: {cap.cap.detail}."
+        why = "; ".join(cap.refused)
+        not_enforced = f"memory_limit {cap.cap.configured} is not enforced here ({why})."
         warnings = (*warnings, not_enforced)
     directory = place.directory / contract.SESSIONS / identity
     directory.mkdir(mode=0o700)
