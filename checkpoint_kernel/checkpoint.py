@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from . import locals_unit, manifest, memory, namespace, pickling, prune, snapshot, units
+from .blame import Blame
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .manifest import Manifest, Skipped, Unit
@@ -81,10 +82,7 @@ class Checkpointer:
         self._committed: dict[str, Any] | None = None
         self._failed: str | None = None
         self._births = 0
-        self._known_bad: dict[str, tuple[int, Skipped]] = {}
-        self._bad_frames: dict[str, Skipped] = {}
-        self._bad_frames_of: int | None = None  # the cell that they belong to
-        self._killed_with: list[str] = []  # in hand when a snapshot process was killed
+        self._blame = Blame()
         self._inside = False  # a pending call may run inside `take` and `watch`
         self._failures = 0
         self._retry_at = 0.0  # monotonic
@@ -191,19 +189,11 @@ class Checkpointer:
             skipped=(),
             python=platform.python_version(),
         )
-        live = self._shell.user_ns
-        self._known_bad = {
-            name: (oid, skipped)
-            for name, (oid, skipped) in self._known_bad.items()
-            if namespace.identity(live, name) == oid
-        }
-        if self._bad_frames_of != flight.execution_count:
-            self._bad_frames, self._bad_frames_of = {}, flight.execution_count
         return Facts(
             template=template,
             position=position,
-            known_bad={name: skipped for name, (_, skipped) in self._known_bad.items()},
-            bad_frames=dict(self._bad_frames),
+            known_bad=self._blame.variables(self._shell.user_ns),
+            bad_frames=self._blame.frames(flight.execution_count),
             exclude=self._session.settings.exclude,
             keep=self._session.settings.keep,
             root=Path(self._session.notebook_directory).parent,
@@ -263,7 +253,7 @@ class Checkpointer:
         elif unborn:
             self._stillborn()
         else:
-            self._blame(ended, late)
+            self._failed_or_died(ended, late)
         return True
 
     def _take_in(self, report: dict[str, Any]) -> None:
@@ -286,41 +276,12 @@ class Checkpointer:
         if self._births >= _BIRTHS:
             self._trouble("the snapshot process did not start, three times")
 
-    def _blame(self, ended: snapshot.Exit, late: bool) -> None:
+    def _failed_or_died(self, ended: snapshot.Exit, late: bool) -> None:
         """The snapshot process ended without a commit: why, and what is tried next."""
-        if self._failed is not None:
-            self._trouble(self._failed)
-        elif ended.timed_out or late:
-            self._leave_out(f"saving it took longer than {snapshot.UNIT_LIMIT_S:g} s", ended)
-        elif ended.status is None or (ended.killed and self._in_hand != self._killed_with):
-            self._killed_with = self._in_hand
-            self._trouble(
-                f"the snapshot process was ended from outside ({ended.text}), "
-                "perhaps for want of memory"
-            )
-        elif ended.killed:
-            self._leave_out("the snapshot process was killed twice while saving it", ended)
-        else:
-            self._leave_out(f"saving it crashed the snapshot process ({ended.text})", ended)
-
-    def _leave_out(self, reason: str, ended: snapshot.Exit) -> None:
-        """From now on without what was in hand; trouble if that is nothing we could leave out."""
-        live = self._shell.user_ns
-        blamed = False
-        for name in self._in_hand:
-            oid = namespace.identity(live, name)
-            if oid is not None:
-                kind = units.type_name(namespace.value_of(live, name))
-                self._known_bad[name] = (oid, Skipped(name, kind, reason))
-                blamed = True
-            elif locals_unit.is_frame(name):
-                self._bad_frames[name] = Skipped(name, "locals", reason)
-                blamed = True
-        if blamed:
-            self.changed()
-        else:
-            what = ", ".join(self._in_hand) or "the checkpoint"
-            self._trouble(f"saving {what} ended the snapshot process ({ended.text})")
+        trouble = self._failed or self._blame.judge(ended, late, self._in_hand, self._shell.user_ns)
+        if trouble is not None:
+            self._trouble(trouble)
+        self.changed()
 
     # --- settle -------------------------------------------------------------------------
 
@@ -339,7 +300,8 @@ class Checkpointer:
         settled.write_s = time.monotonic() - started
         settled.new_bytes = committed["new_bytes"]
         self._said.clear()
-        self._failures, self._retry_at, self._killed_with = 0, 0.0, []
+        self._failures, self._retry_at = 0, 0.0
+        self._blame.acquit()
         self._recorder.update(checkpoint=newest.id, checkpoint_time=newest.time)
 
     def _trouble(self, text: str) -> None:
