@@ -110,7 +110,9 @@ def start(launch: Launch, argv: list[str], mask: set[signal.Signals], server_pid
         try:
             pid = _spawn(launch, argv, mask, cap, directory, relay)
         except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)  # no kernel, so no session
+            # No kernel, so no session; and nobody would ever know of a private directory.
+            known = place.lock_fd is not None or str(place.directory) == launch.fallback_directory
+            shutil.rmtree(directory if known else place.directory, ignore_errors=True)
             raise
     except BaseException:
         cap.close()

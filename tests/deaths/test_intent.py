@@ -232,6 +232,15 @@ def test_a_store_that_cannot_be_made_does_not_keep_the_kernel_from_starting(
     assert "killed" in plan.because  # the private directory is kept by this kernel
 
 
+def test_a_start_that_fails_without_a_store_leaves_no_directory_behind(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(RuntimeError, match="could not be started"):
+        start(argv=["/no/such/kernel"], config={"store": str(tmp_path / "file" / "store")})
+    assert list(tmp_path.glob("checkpoint-kernel-*")) == []  # TMPDIR, see conftest
+
+
 def test_an_open_store_is_tightened_and_said(start: Start, tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
