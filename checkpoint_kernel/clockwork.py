@@ -26,8 +26,10 @@ _CHILD_TICK_S: Final = 0.05
 _IDLE_TICK_S: Final = 1.0
 # A checkpoint inside a C call is worth less: wait this long for a clean moment first.
 GRACE_S: Final = 5.0
-# Watching for a line makes Python code slower meanwhile.
-_WATCH_LIMIT_S: Final = 1.0
+# Watching for a line makes Python code slower meanwhile: not for long, and if it was in vain
+# not again for a while.
+_WATCH_LIMIT_S: Final = 2.0
+_WATCH_PAUSE_S: Final = 60.0
 # What changed is never left waiting longer than this for an earlier snapshot.
 _STALE_LIMIT_S: Final = 3.0
 
@@ -59,6 +61,7 @@ class Clockwork(threading.Thread):
         self._idle_asked = False
         self._interrupt_owed = False
         self._watch_since = 0.0
+        self._watch_again = 0.0  # monotonic
         self._in_main_thread = MainThreadCall(self._between_bytecodes)
         self._line_watch = LineWatch(self._at_line)
 
@@ -67,6 +70,7 @@ class Clockwork(threading.Thread):
     def cell_began(self) -> None:
         """A cell starts running."""
         self.busy_since = time.monotonic()
+        self._watch_again = 0.0
         self._asked_at = None
         self._wake.set()
 
@@ -179,8 +183,10 @@ class Clockwork(threading.Thread):
         if self._asked_at is None or self.busy_since is None:
             self._line_watch.disarm()
         elif self._line_watch.armed:
-            if time.monotonic() - self._watch_since > _WATCH_LIMIT_S:
+            now = time.monotonic()
+            if now - self._watch_since > _WATCH_LIMIT_S:
                 self._line_watch.disarm()
+                self._watch_again = now + _WATCH_PAUSE_S
         else:
             self._take(frame, in_c=False)
 
@@ -200,12 +206,14 @@ class Clockwork(threading.Thread):
         except Exception as why:
             self._in_main_thread.error = why
             return
-        if not position.clean and now - asked_at <= GRACE_S:
-            # The clock asks again; meanwhile the next line of the user's may come.
-            if now - asked_at < _WATCH_LIMIT_S:
+        if not position.users and not in_c:
+            if now >= self._watch_again:
                 self._watch_since = now
                 self._line_watch.arm(position.outside_calls)
-            return
+            if self._line_watch.armed:
+                return  # the next line of the user's is a better moment
+        if not position.clean and now - asked_at <= GRACE_S:
+            return  # the clock asks again
         self._asked_at = None
         self._last_taken = now
         try:

@@ -242,7 +242,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     _by_hand: bool = False
 
-    def restored_by_hand(self, _chosen: Manifest) -> None:
+    def restored_by_hand(self) -> None:
         """From now on `%checkpoint restore` means this session's own newest checkpoint."""
         self._by_hand = True
         self._changed()

@@ -1,19 +1,11 @@
-"""`%checkpoint`: what the user can ask of the kernel, as text answers.
-
-%checkpoint                      what is saved, what is not and why, and what it costs
-%checkpoint save                 take one now and wait for it
-%checkpoint list                 the checkpoints of this notebook
-%checkpoint restore [ID] [NAME ...]
-%checkpoint locals [ID]          locals of functions that were running when it was taken
-%checkpoint why                  the last death
-%checkpoint off | on
-"""
+"""`%checkpoint`: what the user can ask of the kernel; the answers are text. `HELP` lists them."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +17,19 @@ from .contract import DEATHS
 from .manifest import Manifest
 from .safe_point import IDLE
 from .store import StoreError
+from .words import size
 
 if TYPE_CHECKING:
     from .kernel import CheckpointKernel
 
+HELP = """\
+%checkpoint                          what is saved, what is not and why, and what it costs
+%checkpoint save                     take a checkpoint now and wait for it
+%checkpoint list                     the checkpoints of this notebook
+%checkpoint restore [ID] [NAME ...]  bring variables back: all, or those named
+%checkpoint locals [ID]              locals of the functions that were running then
+%checkpoint why                      what the last death was, and what to do
+%checkpoint off, %checkpoint on      stop taking checkpoints, and go on"""
 SAVE_LIMIT_S = 600.0
 STATUS_WAIT_S = 1.0
 
@@ -47,11 +48,11 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         verb, *arguments = shlex.split(line) or ["status"]
         command = getattr(self, f"_{verb}", None) if verb in _VERBS else None
         if command is None:
-            raise UsageError(f"%checkpoint {verb}: unknown. {__doc__}")
+            raise UsageError(f"%checkpoint {verb}: there is no such command.\n{HELP}")
         return command(arguments)
 
     def _help(self, _arguments: list[str]) -> None:
-        print(__doc__)
+        print(HELP)
 
     def _status(self, _arguments: list[str]) -> None:
         checkpointer = self._kernel.checkpointer
@@ -68,10 +69,10 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         saved = checkpointer.save("save", IDLE, SAVE_LIMIT_S)
         if saved is None:
             raise UsageError(f"not saved: {checkpointer.settled.trouble or 'it took too long'}")
-        written = notice.size(checkpointer.settled.new_bytes or 0)
+        written = size(checkpointer.settled.new_bytes or 0)
         print(
             f"saved: checkpoint {saved.id}, {len(saved.names)} variables, "
-            f"{notice.size(saved.size_bytes)} ({written} new on disk)"
+            f"{size(saved.size_bytes)} ({written} new on disk)"
         )
         for skipped in saved.skipped:
             print(f"not saved: {skipped.name} ({skipped.type}): {skipped.reason}")
@@ -90,8 +91,19 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
             report = restore.on_request(self.shell, store, chosen, names)
         except StoreError as why:
             raise UsageError(str(why)) from why
-        self._kernel.restored_by_hand(chosen)
-        print(notice.after_request(report, chosen))
+        if not names:
+            self._kernel.restored_by_hand()
+        print(notice.after_request(report, chosen, self._lacking(report.restored, chosen)))
+
+    def _lacking(self, names: Sequence[str], chosen: Manifest) -> list[tuple[str, list[str]]]:
+        """Restored functions, and globals of theirs that only the checkpoint has."""
+        live, found = self.shell.user_ns, []
+        for name in names:
+            code = getattr(live.get(name), "__code__", None)
+            lacking = sorted(set(getattr(code, "co_names", ())) & set(chosen.names) - set(live))
+            if lacking:
+                found.append((name, lacking))
+        return found
 
     def _choose(
         self, everything: list[Manifest], arguments: list[str]

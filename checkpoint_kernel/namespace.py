@@ -138,11 +138,16 @@ def restore_interactive_state(shell: Any, state: dict[str, Any]) -> None:
         setattr(history, name, raw[-position] if len(raw) > position else "")
         if name != "_i00":
             namespace[name] = getattr(history, name)
+    restore_sources(shell, state)
+    shell.execution_count = len(state["parsed"])
+
+
+def restore_sources(shell: Any, state: dict[str, Any]) -> None:
+    """The text of the cells that restored functions come from."""
     linecache.cache.update(state["sources"])
     known = getattr(shell.compile, "_filename_map", None)
     if known is not None:
         known.update(state["filename_map"])
-    shell.execution_count = len(state["parsed"])
 
 
 def restore_last_outputs(shell: Any) -> None:

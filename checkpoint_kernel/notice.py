@@ -6,6 +6,8 @@ Pure text, for any frontend: functions from records to lines. Printing is `kerne
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -16,32 +18,11 @@ from .checkpoint import Settled
 from .contract import DEATHS
 from .manifest import Manifest
 from .session import NotRestored, RestoreReport, Session
+from .words import age, size
 
 _WIDTH = 88
 _SIGN = "checkpoint-kernel"
-
-
-def size(count: float) -> str:
-    """Bytes as people read them: `3.4 MB` (powers of 1024, as everywhere here)."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if count < 1024 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
-
-
-def age(seconds: float) -> str:
-    """A duration as people say it: `0.8 s`, `4 min`, `3 h`, `2 days`."""
-    seconds = max(seconds, 0.0)
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172800:
-        return f"{seconds / 3600:.0f} h"
-    return f"{seconds / 86400:.0f} days"
+_COMMAND = re.compile(r"%checkpoint [a-z]+( \d{8}-[\w-]+)?")  # to be copied: never broken
 
 
 def clock(moment: float) -> str:
@@ -50,19 +31,35 @@ def clock(moment: float) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """All names; never "and 5 more"."""
-    return ", ".join(names)
+    """All names, never "and 5 more"; variables before outputs, as people count."""
+    return ", ".join(sorted(names, key=_as_people_count))
+
+
+def _as_people_count(name: str) -> tuple[bool, list[tuple[int, str]]]:
+    parts = [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", name)]
+    return name.startswith("Out["), parts
 
 
 def boxed(lines: Sequence[str]) -> str:
     """Lines between two rules, so that they stand apart from the cell's output.
 
-    One line needs no frame. Frontends wrap long lines, each to its own width.
+    One line needs no frame. Long ones are wrapped here: JupyterLab would break words.
     """
     if len(lines) == 1:
         return f"[{_SIGN}] {lines[0]}"
     rule = "─" * (_WIDTH - len(_SIGN) - 4)
-    return "\n".join([f"── {_SIGN} {rule}", *lines, "─" * _WIDTH])
+    wrapped = [part for line in lines for part in _wrapped(line)]
+    return "\n".join([f"── {_SIGN} {rule}", *wrapped, "─" * _WIDTH])
+
+
+def _wrapped(line: str) -> list[str]:
+    kept = _COMMAND.sub(lambda match: match[0].replace(" ", "\0"), line)
+    indent = " " * (len(line) - len(line.lstrip()))
+    parts = textwrap.wrap(
+        kept, _WIDTH, initial_indent="", subsequent_indent=indent + "  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return [part.replace("\0", " ") for part in parts] or [""]
 
 
 def at_start(
@@ -117,11 +114,9 @@ def _restored(
     lines = [f"restored: {_counted(report.restored)}{_as_of(checkpoint, death)}"]
     if report.restored:
         lines.append(f"  {listed(report.restored)}")
+    lines += _missed_cells(checkpoint, death)
     lines += not_back(report.not_restored)
-    if report.older:
-        lines.append(
-            f"an earlier version, because a call was changing the newest: {listed(report.older)}"
-        )
+    lines += _older(report)
     if before_cell is not None:
         lines.append(f"The state from before that cell: %checkpoint restore {before_cell}")
     if checkpoint and any(unit.kind == "locals" for unit in checkpoint.units):
@@ -155,16 +150,46 @@ def _as_of(checkpoint: Manifest | None, death: dict[str, Any] | None) -> str:
 
 
 def not_back(missing: Sequence[NotRestored]) -> list[str]:
-    """One line for each variable that is not back."""
-    lines = []
+    """One line for each reason, with all the variables that it keeps from being back."""
+    groups: dict[tuple[str, str, str | None], list[str]] = {}
     for entry in missing:
-        remedy = f"; {entry.remedy}" if entry.remedy else ""
-        lines.append(f"not back: {entry.name} ({entry.type}): {entry.reason}{remedy}")
-    return lines
+        groups.setdefault((entry.type, entry.reason, entry.remedy), []).append(entry.name)
+    return [
+        f"not back: {listed(names)} ({kind}): {reason}" + (f"; {remedy}" if remedy else "")
+        for (kind, reason, remedy), names in groups.items()
+    ]
 
 
-def after_request(report: RestoreReport, checkpoint: Manifest) -> str:
-    """The answer to `%checkpoint restore`."""
+def _older(report: RestoreReport) -> list[str]:
+    if not report.older:
+        return []
+    return [
+        f"older than the rest: {listed(report.older)}: a call was changing the newest version "
+        "when it was saved"
+    ]
+
+
+def _missed_cells(checkpoint: Manifest | None, death: dict[str, Any] | None) -> list[str]:
+    """Cells that had finished when the kernel died, after the newest checkpoint."""
+    if checkpoint is None or death is None or checkpoint.execution_count is None:
+        return []
+    last = death.get("cell")
+    if not isinstance(last, int):
+        return []
+    first = checkpoint.execution_count + (0 if checkpoint.inside_cell else 1)
+    finished = range(first, last if death.get("cell_running") else last + 1)
+    if not finished:
+        return []
+    cells = ", ".join(f"In[{number}]" for number in finished)
+    return [f"not in it: {cells}, which finished later: run again what you need of that"]
+
+
+def after_request(
+    report: RestoreReport,
+    checkpoint: Manifest,
+    needs: Sequence[tuple[str, Sequence[str]]] = (),
+) -> str:
+    """The answer to `%checkpoint restore`. `needs`: functions, and globals that they lack."""
     lines = [
         f"restored: {_counted(report.restored)} from checkpoint {checkpoint.id} "
         f"({clock(checkpoint.time)}, {age(time.time() - checkpoint.time)} ago)"
@@ -172,8 +197,9 @@ def after_request(report: RestoreReport, checkpoint: Manifest) -> str:
     if report.restored:
         lines.append(f"  {listed(report.restored)}")
     lines += not_back(report.not_restored)
-    lines += [f"an earlier version, because a call was changing the newest: {v}"
-              for v in report.older]  # fmt: skip
+    lines += _older(report)
+    lines += [f"{name} needs {listed(needed)}, not defined here: %checkpoint restore "
+              f"{checkpoint.id} {' '.join(needed)}" for name, needed in needs]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -194,8 +220,10 @@ def status(settled: Settled, running: bool, stale: bool, off: str | None, record
         if newest.names:
             lines.append(f"  saved: {listed(newest.names)}")
         lines += [
-            f"  not saved: {s.name} ({s.type}): {s.reason}" + (f"; {s.remedy}" if s.remedy else "")
-            for s in newest.skipped
+            line.replace("not back", "  not saved", 1)
+            for line in not_back(
+                [NotRestored(s.name, s.type, s.reason, s.remedy) for s in newest.skipped]
+            )
         ]
     if running:
         lines.append("A checkpoint is being written right now.")
@@ -257,13 +285,14 @@ def why(death: dict[str, Any]) -> str:
     """The answer to `%checkpoint why`."""
     lines = [str(death.get("paragraph") or death.get("because"))]
     lines.append(f"Cause: {death.get('cause')} ({death.get('confidence', '?')})")
-    lines.append(f"Because: {death.get('because')}")
-    if death.get("source"):
-        lines.append(f"In[{death.get('cell')}], line {death.get('line')}: {death['source']}")
     if death.get("remedy"):
         lines.append(f"What to do: {death['remedy']}")
     if death.get("stack"):
-        lines.append(f"Stack of the main thread and others:\n{death['stack']}")
-    if death.get("stderr_tail"):
-        lines.append(f"Last words on stderr:\n{death['stderr_tail']}")
+        lines.append(f"Python's stack at that moment:\n{death['stack'].rstrip()}")
+    tail = "\n".join(
+        line for line in str(death.get("stderr_tail") or "").splitlines()
+        if line.strip() and "running over TCP without encryption" not in line
+    )  # fmt: skip
+    if tail:
+        lines.append(f"Last words on stderr:\n{tail}")
     return "\n".join(lines)

@@ -38,7 +38,7 @@ class Outcome:
 
     values: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # name -> reason
-    older: dict[str, str] = field(default_factory=dict)  # name -> id of the version taken
+    older: dict[str, str] = field(default_factory=dict)  # name -> "3.1 s older"
 
 
 def at_start(
@@ -95,7 +95,10 @@ def on_request(
         shell.user_ns, store, checkpoint,
         only=wanted or None, prefer_live=bool(wanted), doubtful=bool(wanted),
     )  # fmt: skip
+    if not wanted:  # the session's own outputs keep their numbers
+        outcome.values = {n: v for n, v in outcome.values.items() if not n.startswith("Out[")}
     bind(shell, {n: v for n, v in outcome.values.items() if not wanted or n in wanted})
+    bring_back_sources(shell, store, checkpoint)
     return _report(checkpoint, outcome, started, wanted)
 
 
@@ -224,8 +227,11 @@ class _Loader:
             if earlier.seq >= self._checkpoint.seq or earlier.line != self._checkpoint.line:
                 continue
             for candidate in earlier.units:
-                if candidate.id == unit.id and not candidate.reached_by_call:
-                    self.older.update(dict.fromkeys(unit.names, earlier.id))
+                # A class without a name may have another key in another checkpoint.
+                nameless = any("#" in needed for needed in candidate.needs)
+                if candidate.id == unit.id and not candidate.reached_by_call and not nameless:
+                    older_s = self._checkpoint.time - earlier.time
+                    self.older.update(dict.fromkeys(unit.names, f"{older_s:.1f} s older"))
                     return candidate
         if self.doubtful:
             return unit
@@ -246,6 +252,17 @@ def bring_back_session(shell: Any, store: Store, checkpoint: Manifest) -> str | 
             except Exception as why:  # the variables do not depend on it
                 return f"the history of cells could not be loaded: {why}"
     return None
+
+
+def bring_back_sources(shell: Any, store: Store, checkpoint: Manifest) -> None:
+    """Sources of a checkpoint's cells, for tracebacks and `inspect.getsource`, no history."""
+    for unit in checkpoint.units:
+        if unit.kind == "session":
+            loader = _Loader({}, store, checkpoint, set(), False, lambda unit: None)
+            try:
+                namespace.restore_sources(shell, loader.unit(unit.id)["session"])
+            except CannotLoad:
+                pass  # functions work without their text; a traceback says that it is missing
 
 
 def bind(shell: Any, values: dict[str, Any]) -> None:
@@ -280,7 +297,7 @@ def _report(
         seconds=time.time() - started,
         restored=tuple(sorted(back)),
         not_restored=tuple(missing),
-        older=tuple(f"{name} (as of {id})" for name, id in sorted(outcome.older.items())),
+        older=tuple(f"{name} ({by})" for name, by in sorted(outcome.older.items())),
     )
 
 

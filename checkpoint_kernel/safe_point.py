@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import dis
+import inspect
 import signal
 import sys
 import types
@@ -89,6 +90,7 @@ class Position:
     """Where the main thread stands in a cell."""
 
     clean: bool  # no C call is under way that could be changing something
+    users: bool  # clean, and in code of the user's: no library is half way through something
     line: int | None  # in the cell, from 1
     frames: tuple[types.FrameType, ...]  # the user's functions, outermost first, cell excluded
     callers: tuple[types.FrameType, ...]  # frames whose C call is under way, innermost first
@@ -104,7 +106,7 @@ class Position:
         return tuple(obj for caller in self.callers for obj in _named_on_line(caller))
 
 
-IDLE: Final = Position(True, None, (), ())
+IDLE: Final = Position(True, True, None, (), ())
 
 
 def examine(
@@ -120,15 +122,18 @@ def examine(
     """
     stack: list[types.FrameType] = []
     frame = innermost
-    cell: types.FrameType | None = None
+    line: int | None = None
     while frame is not None:
         stack.append(frame)
         if frame.f_globals is main and frame.f_code.co_filename == cell_file:
-            cell = frame  # the outermost one wins: the cell itself, not its functions
+            line = frame.f_lineno  # the outermost one wins: the cell itself, not its functions
         frame = frame.f_back
+    # Innermost first. `%%time` and others run a cell's statements by exec(), a C call that
+    # changes nothing itself: what counts is the statements' own frame.
+    cell = next((f for f in stack if f.f_globals is main and _holds_statements(f)), None)
     if cell is None:
-        return Position(not in_c, None, (), ())
-    inner = stack[: stack.index(cell)]  # innermost first, without the cell
+        return Position(not in_c, not in_c, line, (), ())
+    inner = stack[: stack.index(cell)]
     callers = [
         caller
         for callee, caller in zip(inner, [*inner, cell][1:], strict=True)
@@ -137,14 +142,20 @@ def examine(
     if in_c and innermost is not None:
         callers.insert(0, innermost)
     outermost_first = [cell, *reversed(inner)]
-    outside = outermost_first[: outermost_first.index(callers[-1]) + 1] if callers else []
+    calling = outermost_first.index(callers[-1]) + 1 if callers else len(outermost_first)
     return Position(
         clean=not callers,
-        line=cell.f_lineno,
+        users=not callers and outermost_first[-1].f_globals is main,
+        line=line,
         frames=tuple(f for f in reversed(inner) if f.f_globals is main),
         callers=tuple(callers),
-        outside_calls=tuple(f for f in outside if f.f_globals is main),
+        outside_calls=tuple(f for f in outermost_first[:calling] if f.f_globals is main),
     )
+
+
+def _holds_statements(frame: types.FrameType) -> bool:
+    """A cell, a class body or what exec() runs, but no function."""
+    return not frame.f_code.co_flags & inspect.CO_NEWLOCALS
 
 
 def _named_on_line(frame: types.FrameType) -> list[Any]:

@@ -123,7 +123,7 @@ class RestoreReport:
     seconds: float | None = None
     restored: tuple[str, ...] = ()
     not_restored: tuple[NotRestored, ...] = ()
-    older: tuple[str, ...] = ()  # "rows (as of <id>)": a C call was changing the newest version
+    older: tuple[str, ...] = ()  # "rows (3.1 s older)": a C call was changing the newest version
     error: str | None = None  # when state is "failed": why nothing is back
     schema: int = SCHEMA
 

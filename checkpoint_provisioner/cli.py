@@ -18,9 +18,9 @@ from typing import Any
 
 from checkpoint_kernel.contract import KERNELSPEC_NAME
 from checkpoint_kernel.manifest import ManifestError
+from checkpoint_kernel.words import size
 
 from . import cli_show, doctor, installed, kernelspec, listing
-from .report import size
 
 FINE, FOUND, USAGE = 0, 1, 2
 

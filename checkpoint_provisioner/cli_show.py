@@ -12,10 +12,10 @@ from typing import Any
 from tabulate import tabulate
 
 from checkpoint_kernel.manifest import Manifest
+from checkpoint_kernel.words import age, size
 
 from . import listing
 from .listing import Shelf
-from .report import age, size
 
 _SOURCE_SHOWN = 50  # characters of a fatal line in the table; --json has all of it
 

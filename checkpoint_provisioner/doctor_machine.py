@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from checkpoint_kernel.words import size
+
 from . import listing
 from .caps import hierarchy
-from .report import size
 
 Level = Literal["ok", "warn", "fail"]
 _LOW_DISK_BYTES = 1024**3

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from checkpoint_kernel.session import Cap
+from checkpoint_kernel.words import size
 
 from .clues import current_stack
 from .evidence import Evidence
@@ -201,13 +202,7 @@ def paragraph(evidence: Evidence, verdict: Verdict) -> str:
     numbers = _memory_words(evidence)
     if numbers and (verdict.cause or "").startswith("oom-"):
         sentences.append(numbers)
-    if flight and flight.checkpoint and flight.checkpoint_time:
-        age_s = max(0.0, evidence.time - flight.checkpoint_time)
-        sentences.append(f"The last checkpoint was {age(age_s)} old.")
-    elif flight and flight.cells_started:
-        sentences.append("No checkpoint had been made in this session.")
-    if flight and flight.snapshot_pid:
-        sentences.append("Another one was being written at that moment.")
+    # Nothing about checkpoints: one may be committed yet, and the restore says how old it is.
     return " ".join(sentences)
 
 
@@ -236,22 +231,3 @@ def _memory_words(evidence: Evidence) -> str:
         if value
     ]
     return f"Memory: {', '.join(parts)}." if parts else ""
-
-
-def size(count_bytes: float) -> str:
-    """12.3 MB; powers of 1024, as in the config."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if count_bytes < 1024:
-            return f"{count_bytes:.0f} {unit}" if unit == "bytes" else f"{count_bytes:.1f} {unit}"
-        count_bytes /= 1024
-    return f"{count_bytes:.1f} TB"
-
-
-def age(seconds: float) -> str:
-    """0.8 s, 12 s, 3 min, 2 h, 4 days."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    for limit, unit, length in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} days"

@@ -50,7 +50,7 @@ def done(**fields: Any) -> RestoreReport:
 @pytest.mark.parametrize(
     ("count", "text"),
     [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KB"), (3 << 20, "3.0 MB"),
-     (5000 << 30, "5000.0 GB")],
+     (5000 << 30, "4.9 TB")],
 )  # fmt: skip
 def test_sizes_are_powers_of_1024(count: int, text: str) -> None:
     assert notice.size(count) == text
@@ -79,7 +79,7 @@ class TestAtStart:
         lines = notice.at_start(a_session(plan), report, a_checkpoint(), DEATH)
         assert lines[0] == DEATH["paragraph"]
         assert "restored: 2 variables and 1 output as of 3.0 s before the death" in lines
-        assert "  Out[2], df, view" in lines
+        assert "  df, view, Out[2]" in lines
         assert "not back: lock (lock): it is one; make it again" in lines
         assert "What to do: Ask who sent it." in lines
 
@@ -151,7 +151,7 @@ class TestStatus:
     def test_what_is_saved_and_what_is_not_and_why(self) -> None:
         newest = a_checkpoint(skipped=(Skipped("lock", "lock", "it is one", "make it again"),))
         text = self.of(Settled(newest=newest, pauses_s=[0.002, 0.004, 0.001], new_bytes=2048))
-        assert "  saved: Out[2], df, view" in text
+        assert "  saved: df, view, Out[2]" in text
         assert "  not saved: lock (lock): it is one; make it again" in text
         assert "you waited 2.0 ms (median), 4.0 ms (worst) in 3 checkpoints" in text
         assert "the newest added 2.0 KB on disk" in text
@@ -195,7 +195,7 @@ def test_a_death_record_that_cannot_be_read_costs_only_its_words(tmp_path: Path)
     assert notice.read_death(tmp_path, None) is None
 
 
-def test_why_shows_cause_line_and_last_words() -> None:
+def test_why_shows_cause_and_last_words_and_nothing_twice() -> None:
     record = {
         **DEATH,
         "cause": "segmentation-fault",
@@ -204,8 +204,47 @@ def test_why_shows_cause_line_and_last_words() -> None:
         "cell": 3,
         "line": 2,
         "source": "ctypes.string_at(8)",
-        "stderr_tail": "Fatal Python error",
+        "stderr_tail": "[App] Kernel is running over TCP without encryption.\nFatal Python error",
     }
     text = notice.why(record)
-    for words in ("segmentation-fault (proof)", "In[3], line 2: ctypes.string_at(8)", "Fatal"):
+    for words in ("segmentation-fault (proof)", "Fatal Python error"):
         assert words in text
+    assert "TCP" not in text
+    assert text.count("In[3], line 2") == 1
+
+
+class TestWhatIsNotInIt:
+    def missed(self, cell: int, running: bool, **fields: Any) -> list[str]:
+        death = {**DEATH, "cell": cell, "cell_running": running}
+        record = a_session(Plan("restore", "It died.", checkpoint="checkpoint-0003"))
+        lines = notice.at_start(record, done(), a_checkpoint(**fields), death)
+        return [line for line in lines if line.startswith("not in it:")]
+
+    def test_cells_that_finished_after_the_checkpoint_are_named(self) -> None:
+        (line,) = self.missed(5, True, execution_count=2)
+        assert line.startswith("not in it: In[3], In[4], which finished later")
+
+    def test_the_fatal_cell_itself_is_not_among_them(self) -> None:
+        assert self.missed(3, True, execution_count=2) == []
+
+    def test_a_cell_that_ended_before_an_idle_death_is(self) -> None:
+        (line,) = self.missed(3, False, execution_count=2)
+        assert "In[3]" in line
+
+    def test_a_checkpoint_inside_a_cell_lacks_the_rest_of_it(self) -> None:
+        (line,) = self.missed(3, True, execution_count=2, inside_cell=True)
+        assert "In[2]" in line
+
+
+def test_one_reason_is_told_once_with_all_its_names() -> None:
+    missing = tuple(NotRestored(f"gen_{n}", "generator", "it runs") for n in (10, 9))
+    record = a_session(Plan("restore", "It died.", checkpoint="checkpoint-0003"))
+    lines = notice.at_start(record, done(not_restored=missing), a_checkpoint(), DEATH)
+    assert "not back: gen_9, gen_10 (generator): it runs" in lines
+
+
+def test_wrapping_breaks_no_word_and_no_command() -> None:
+    command = "%checkpoint restore 20261123-104330-8c3830"
+    text = notice.boxed(["x", f"{'word ' * 14}The state from before that cell: {command}"])
+    assert command in text
+    assert max(map(len, text.splitlines())) <= 88

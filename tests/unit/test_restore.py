@@ -254,7 +254,7 @@ class TestInsideACall:
         reborn, report = start(saved.id)
         assert reborn.user_ns["rows"] == [3, 1, 2]
         assert reborn.user_ns["other"] == 2
-        assert report.older == (f"rows (as of {before.id})",)
+        assert report.older == (f"rows ({saved.time - before.time:.1f} s older)",)
 
     def test_without_an_earlier_version_it_is_not_brought_back_empty(
         self, shell: Any, store: Store, start: Callable[..., Any]
