@@ -300,9 +300,7 @@ def test_an_unseen_end_is_likely_only() -> None:
 # --- the report ---
 
 
-def test_the_paragraph_names_cell_line_cause_and_evidence_and_leaves_checkpoints_to_the_restore() -> (
-    None
-):
+def test_the_paragraph_names_cell_line_cause_and_evidence_and_no_checkpoint() -> None:
     found = evidence(signal.SIGKILL, cap=CAP, oom=OomKills(1, True, ()))
     text = report.paragraph(found, judge(found))
     for part in ("killed", "In[3], line 1", "`x = 1`", "700M", "oom_kill"):
