@@ -59,10 +59,17 @@ SAME_FRAME_LIMIT = 60
 def current_stack(faults: str) -> list[tuple[str, int, str]]:
     """(file, line, function) of the thread that failed, innermost first, without ours."""
     start = max(faults.rfind("Current thread"), 0)
-    block = re.split(r"\n\s*\n|\nThread ", faults[start:], maxsplit=1)[0]
+    return stacks(re.split(r"\n\s*\n|\nThread ", faults[start:], maxsplit=1)[0])
+
+
+def stacks(faults: str) -> list[tuple[str, int, str]]:
+    """As `current_stack`, of all threads one after the other.
+
+    A thread that fails in C code without the GIL is not always marked as the current one.
+    """
     return [
         (file, int(line), name)
-        for file, line, name in _FRAME.findall(block)
+        for file, line, name in _FRAME.findall(faults)
         if not file.endswith(_OUR_WRAPPERS)
     ]
 

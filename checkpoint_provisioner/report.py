@@ -11,7 +11,7 @@ from typing import Any
 from checkpoint_kernel.session import Cap
 from checkpoint_kernel.words import size
 
-from .clues import current_stack
+from .clues import current_stack, stacks
 from .evidence import Evidence
 from .verdict import Verdict, cell_running, signal_name
 
@@ -38,7 +38,8 @@ def where(evidence: Evidence) -> Place:
     running = cell_running(evidence)
     line = None
     if running:
-        frames = [f for f in current_stack(evidence.faults) if f[0] == flight.cell_file]
+        known = [*current_stack(evidence.faults), *stacks(evidence.faults)]
+        frames = [frame for frame in known if frame[0] == flight.cell_file]
         line = frames[0][1] if frames else flight.line
     lines = flight.cell_source.splitlines()
     source = lines[line - 1].strip() if line is not None and 0 < line <= len(lines) else None

@@ -309,6 +309,12 @@ def test_the_paragraph_names_cell_line_cause_and_evidence_and_no_checkpoint() ->
     assert "checkpoint" not in text
 
 
+def test_the_line_is_found_although_no_thread_is_marked_as_the_current_one() -> None:
+    # faulthandler does not mark a thread that fails in C code without the GIL every time.
+    unmarked = FAULTS.replace("Current thread", "Thread")
+    assert report.where(evidence(signal.SIGSEGV, faults=unmarked)).line is not None
+
+
 def test_the_record_has_every_field_that_the_design_promises() -> None:
     found = evidence(signal.SIGSEGV, faults=FAULTS)
     record = report.build(found, judge(found))
