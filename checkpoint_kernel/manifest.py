@@ -108,9 +108,13 @@ class Manifest:
 
 
 def new_id(now: float | None = None) -> str:
-    """A short id for a checkpoint or a session that sorts by time: `20261123-093015-4f2a`."""
+    """A short id for a checkpoint or a session that sorts by time: `20261123-093015-1f44f2`.
+
+    The last six digits are the milliseconds, in three, and chance.
+    """
     stamp = datetime.fromtimestamp(time.time() if now is None else now, UTC)
-    return f"{stamp:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    milliseconds = stamp.microsecond // 1000
+    return f"{stamp:%Y%m%d-%H%M%S}-{milliseconds:03x}{secrets.randbelow(4096):03x}"
 
 
 def path_of(notebook_directory: Path, manifest: Manifest) -> Path:

@@ -18,8 +18,8 @@ DEADLY = {
         "ctypes.CDLL(None)._exit(0)",
         "saving it crashed the snapshot process (exit code 0)",
     ),
-    "hangs": ("while True: pass", "saving it took longer than 2 s"),
-    "hangs in C": ("ctypes.CDLL(None).pause()", "saving it took longer than 2 s"),
+    "hangs": ("while True: pass", "saving it took longer than 5 s"),
+    "hangs in C": ("ctypes.CDLL(None).pause()", "saving it took longer than 5 s"),
     "kills itself": (
         "os.kill(os.getpid(), signal.SIGKILL)",
         "the snapshot process was killed twice while saving it",
@@ -33,8 +33,8 @@ DEADLY = {
 
 @pytest.fixture
 def resolute(notebook: Notebook) -> Notebook:
-    """A notebook that gives an object 2 s, and not two minutes, to be saved."""
-    notebook.run("from checkpoint_kernel import snapshot as s; s.UNIT_LIMIT_S = 2; del s").ok()
+    """A notebook that gives an object 5 s, and not two minutes, to be saved."""
+    notebook.run("from checkpoint_kernel import snapshot as s; s.UNIT_LIMIT_S = 5; del s").ok()
     return notebook
 
 

@@ -115,6 +115,8 @@ def jupyter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Jupyter:
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path))
+    # The commands look into the stores of installed kernels too, and other tests install some.
+    monkeypatch.delenv("JUPYTER_PATH", raising=False)
     return Jupyter(tmp_path, capsys)
 
 

@@ -123,6 +123,7 @@ def test_names_leave_out_locals_and_the_session() -> None:
 def test_ids_sort_by_time() -> None:
     assert manifest.new_id(0.0) < manifest.new_id(1.0) < manifest.new_id(1e9)
     assert manifest.new_id(1_700_000_000.0).startswith("20231114-221320-")
+    assert manifest.new_id(1.001) < manifest.new_id(1.002) < manifest.new_id(1.999)
 
 
 def test_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
