@@ -262,13 +262,13 @@ def _signalled(evidence: Evidence) -> Verdict | None:
             "likely",
         )
     if evidence.oom is not None:
-        return Verdict("death", "killed", "SIGKILL from outside; no OOM counter moved")
+        return Verdict("death", "killed", "it was none of ours, and no OOM counter moved")
     if evidence.system_oom_kills == 0:
         return Verdict(
-            "death", "killed", "SIGKILL from outside; the machine's OOM counter did not move"
+            "death", "killed", "it was none of ours, and the machine's OOM counter did not move"
         )
     return Verdict(
-        "death", "killed", "SIGKILL from outside; no OOM counter could be read", "likely"
+        "death", "killed", "it was none of ours, but no OOM counter could be read", "likely"
     )
 
 
