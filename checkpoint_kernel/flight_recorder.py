@@ -81,12 +81,12 @@ class FlightRecorder:
         while True:
             self._sequence += 1
             sequence = self._sequence
-            body = json.dumps(dataclasses.asdict(self.flight)).encode()
+            body = json.dumps(vars(self.flight)).encode()
             if len(body) > _SLOT_BYTES - _HEADER.size:  # non-ASCII source, escaped six times
                 short = dataclasses.replace(
                     self.flight, cell_source=self.flight.cell_source[: SOURCE_LIMIT // 6]
                 )
-                body = json.dumps(dataclasses.asdict(short)).encode()
+                body = json.dumps(vars(short)).encode()
             start = (sequence % 2) * _SLOT_BYTES
             header = _HEADER.pack(sequence, len(body), zlib.crc32(body))
             end = start + _HEADER.size + len(body)

@@ -86,11 +86,16 @@ class Exit:
         )
 
 
+@functools.cache
+def _has_bare_fork() -> bool:
+    return hasattr(ctypes.PyDLL(None), "_Fork")
+
+
 def available() -> str | None:
     """None where a snapshot process can be forked, otherwise the reason why not."""
     if sys.platform != "linux":
         return f"no snapshot process on {sys.platform}"
-    if not hasattr(ctypes.PyDLL(None), "_Fork"):
+    if not _has_bare_fork():
         return "the C library has no _Fork (glibc 2.34 or newer has)"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
