@@ -57,7 +57,7 @@ def at_start(
     _note(directory, report)
     try:
         checkpoint = store.manifest(plan.checkpoint)
-        history = bring_back_session(shell, store, checkpoint)
+        history = bring_back_session(shell, store, checkpoint, namespace.restore_interactive_state)
         outcome = load(
             shell.user_ns, store, checkpoint, leave_out=plan.leave_out,
             about_to_load=lambda unit: recorder.update(restoring_unit=unit.id),
@@ -98,7 +98,10 @@ def on_request(
     if not wanted:  # the session's own outputs keep their numbers
         outcome.values = {n: v for n, v in outcome.values.items() if not n.startswith("Out[")}
     bind(shell, {n: v for n, v in outcome.values.items() if not wanted or n in wanted})
-    bring_back_sources(shell, store, checkpoint)
+    # The texts of the cells, for tracebacks and `inspect.getsource`; this session's history stays.
+    sources = bring_back_session(shell, store, checkpoint, namespace.restore_sources)
+    if sources is not None:
+        outcome.failed["In"] = sources
     return _report(checkpoint, outcome, started, wanted)
 
 
@@ -242,27 +245,21 @@ class _Loader:
         )
 
 
-def bring_back_session(shell: Any, store: Store, checkpoint: Manifest) -> str | None:
-    """History, prompt number and sources of a checkpoint; why not, if they are not back."""
+def bring_back_session(
+    shell: Any,
+    store: Store,
+    checkpoint: Manifest,
+    put_back: Callable[[Any, dict[str, Any]], None],
+) -> str | None:
+    """What was around the variables, by `put_back(shell, state)`; why not, if it is not back."""
     for unit in checkpoint.units:
         if unit.kind == "session":
             loader = _Loader({}, store, checkpoint, set(), False, lambda unit: None)
             try:
-                namespace.restore_interactive_state(shell, loader.unit(unit.id)["session"])
+                put_back(shell, loader.unit(unit.id)["session"])
             except Exception as why:  # the variables do not depend on it
                 return f"the history of cells could not be loaded: {why}"
     return None
-
-
-def bring_back_sources(shell: Any, store: Store, checkpoint: Manifest) -> None:
-    """Sources of a checkpoint's cells, for tracebacks and `inspect.getsource`, no history."""
-    for unit in checkpoint.units:
-        if unit.kind == "session":
-            loader = _Loader({}, store, checkpoint, set(), False, lambda unit: None)
-            try:
-                namespace.restore_sources(shell, loader.unit(unit.id)["session"])
-            except CannotLoad:
-                pass  # functions work without their text; a traceback says that it is missing
 
 
 def bind(shell: Any, values: dict[str, Any]) -> None:

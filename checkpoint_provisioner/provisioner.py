@@ -41,7 +41,9 @@ class CheckpointProvisioner(LocalProvisioner):
         None, help="Cap for a kernel and all its children: bytes, 512M, 8G, or 50%."
     ).tag(config=True)
     soft_limit = AnyTrait(
-        None, help="Where a cell is interrupted: as memory_limit; % is of the cap. 85%."
+        None,
+        help="Above it a restore takes the state from before a cell that ran out of memory: as "
+        "memory_limit; % is of the cap. 85%.",
     ).tag(config=True)
     checkpoint_interval = AnyTrait(
         None, help="Seconds between checkpoints inside a long cell; 0 is off. 30."
