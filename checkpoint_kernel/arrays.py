@@ -8,12 +8,52 @@ from __future__ import annotations
 
 import ctypes
 import pickle
+import sys
 from typing import Any, Final
 
 from . import rebuild
 
 # Arrays below this stay in the pickle stream: a buffer costs a table entry and a chunk.
 IN_BAND_BYTES: Final = 64 * 1024
+
+
+class Memory:
+    """Where the memory that one pickler meets goes: out of band, or into the stream if small.
+
+    What is in the stream has no address any more. So that objects of two libraries that share
+    such memory can be found (`aliases`), its ranges are noted.
+    """
+
+    def __init__(self, in_band_bytes: int = IN_BAND_BYTES) -> None:
+        self._in_band_bytes = in_band_bytes  # 0: all of it goes out of band
+        self._notes = "torch" in sys.modules
+        self.private: list[pickle.PickleBuffer] = []  # must not share memory with any other
+        self.in_stream: list[tuple[int, int]] = []  # start and end of what went into the stream
+        self.borrowed: list[tuple[int, int]] = []  # under objects that do not tell whose it is
+
+    def is_small(self, length: int) -> bool:
+        """Whether so many bytes go into the stream."""
+        return length < self._in_band_bytes
+
+    def note(self, address: int, length: int) -> None:
+        """Memory that goes into the stream."""
+        if self._notes and length:
+            self.in_stream.append((address, address + length))
+
+    def take(
+        self, address: int, length: int, owner: Any, private: bool = False
+    ) -> bytes | pickle.PickleBuffer:
+        """The bytes at an address, which `owner` keeps alive."""
+        if not length:
+            return b""
+        if self.is_small(length):
+            if not private:
+                self.note(address, length)
+            return ctypes.string_at(address, length)
+        buffer = memory_at(address, length, owner)
+        if private:
+            self.private.append(buffer)
+        return buffer
 
 
 def pandas_shared_blocks(manager: Any) -> set[int]:
@@ -31,20 +71,21 @@ def pandas_shared_blocks(manager: Any) -> set[int]:
     return shared
 
 
-def reduce_memoryview(view: memoryview) -> Any:
+def reduce_memoryview(view: memoryview, memory: Memory) -> Any:
     """A memoryview on its bytearray, or on memory of its own."""
     if not view.c_contiguous or view.format not in ("B", "b", "c"):
         return NotImplemented
     owner = view.obj
-    if isinstance(owner, bytearray | bytes) and len(owner) == view.nbytes:
-        return (rebuild.memory_view, (owner, view.readonly))
-    if view.nbytes < IN_BAND_BYTES:
-        return (rebuild.memory_view, (bytearray(view), view.readonly))
-    return (rebuild.memory_view, (pickle.PickleBuffer(view), view.readonly))
+    whole = isinstance(owner, bytearray | bytes) and len(owner) == view.nbytes
+    if not (memory.is_small(view.nbytes) or (whole and memory.is_small(0))):
+        return (rebuild.memory_view, (pickle.PickleBuffer(view), view.readonly))
+    if (address := address_of(view)) is not None:
+        memory.note(address, view.nbytes)
+    return (rebuild.memory_view, (owner if whole else bytearray(view), view.readonly))
 
 
-def reduce_array(array: Any, own_memory: bool, private: list[Any], numpy: Any) -> Any:
-    """An ndarray; `own_memory` if it must not share any (its buffer is added to `private`)."""
+def reduce_array(array: Any, own_memory: bool, memory: Memory, numpy: Any) -> Any:
+    """An ndarray; `own_memory` if it must not share any."""
     writeable = bool(array.flags.writeable)
     if own_memory and not (array.flags.c_contiguous or array.flags.f_contiguous):
         array = array.copy(order="K")
@@ -61,12 +102,11 @@ def reduce_array(array: Any, own_memory: bool, private: list[Any], numpy: Any) -
     else:
         return NotImplemented  # strided memory that no array owns: numpy saves a copy
     layout = (array.dtype, array.shape, order, writeable)
-    if array.nbytes < IN_BAND_BYTES:
-        return (rebuild.array, (bytearray(array.tobytes(order)), *layout))
-    buffer = memory_at(array.ctypes.data, array.nbytes, array)
-    if own_memory:
-        private.append(buffer)
-    return (rebuild.array, (buffer, *layout))
+    address = array.ctypes.data
+    if not own_memory and array.base is not None:
+        memory.borrowed.append((address, address + array.nbytes))
+    data = memory.take(address, array.nbytes, array, private=own_memory)
+    return (rebuild.array, (bytearray(data) if isinstance(data, bytes) else data, *layout))
 
 
 def _reduce_view(array: Any, writeable: bool, numpy: Any) -> Any:
@@ -74,6 +114,9 @@ def _reduce_view(array: Any, writeable: bool, numpy: Any) -> Any:
     root = _root_of(array, numpy.ndarray)
     low, high = _span(array.shape, array.strides, array.itemsize)
     layout = (array.dtype, array.shape, array.strides, writeable)
+    if (storage := _storage_behind(root)) is not None:
+        offset = array.ctypes.data - storage.data_ptr()
+        return (rebuild.view_of_storage, (storage, offset, *layout))
     if root is not array:
         if not (root.flags.c_contiguous or root.flags.f_contiguous):
             return None
@@ -88,11 +131,27 @@ def _reduce_view(array: Any, writeable: bool, numpy: Any) -> Any:
     return (rebuild.view, (root, offset, *layout))
 
 
+def _storage_behind(root: Any) -> Any:
+    """The storage of the torch tensor that an array was made of by `Tensor.numpy`, or None."""
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    if tensor is None or not issubclass(type(root.base), tensor):
+        return None
+    return root.base.untyped_storage()
+
+
 def _span(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
     """Bytes before and after an array's first element that its elements cover."""
     low = sum(min(0, s * (n - 1)) for n, s in zip(shape, strides, strict=True))
     high = sum(max(0, s * (n - 1)) for n, s in zip(shape, strides, strict=True))
     return low, high + itemsize
+
+
+def address_of(view: memoryview) -> int | None:
+    """Where a buffer lies, or None without numpy (then nobody made overlapping arrays)."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or view.nbytes == 0:
+        return None
+    return int(numpy.frombuffer(view, numpy.uint8).ctypes.data)
 
 
 def memory_at(address: int, length: int, owner: Any) -> pickle.PickleBuffer:

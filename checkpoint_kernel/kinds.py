@@ -36,6 +36,9 @@ _LEAVES_BY_NAME: Final = (
     ("pandas.api.extensions", "ExtensionDtype"),
     ("torch", "dtype"),
     ("torch", "device"),
+    ("torch", "layout"),
+    ("torch", "memory_format"),
+    ("torch", "qscheme"),
     ("torch", "Size"),
 )
 

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 import cloudpickle
 import dill
 
-from . import arrays, kinds, rebuild
+from . import arrays, kinds, rebuild, tensors
 from .refusals import Unsavable, refusal_for
 
 PROTOCOL: Final = 5
@@ -55,6 +55,7 @@ class Pickled:
     buffers: list[pickle.PickleBuffer]
     private: set[int]  # indexes of buffers that must not share memory with any other
     needs: set[str]  # keys of definitions
+    memory: arrays.Memory
     keep: Any = field(repr=False, default=None)  # the pickler: its memo keeps ids unique
 
 
@@ -91,16 +92,22 @@ class _Reductions:
     _definitions: Definitions
     _saw: Callable[[int], None]
     _needs: set[str]
-    _private: list[Any]
+    _memory: arrays.Memory
     _own_memory: set[int]
     _function_cells: set[int]
 
-    def _start(self, main: dict[str, Any], definitions: Definitions, observer: Observer) -> None:
+    def _start(
+        self,
+        main: dict[str, Any],
+        definitions: Definitions,
+        observer: Observer,
+        memory: arrays.Memory,
+    ) -> None:
         self._main = main
         self._definitions = definitions
         self._saw = observer.saw
         self._needs = set()
-        self._private = []
+        self._memory = memory
         self._own_memory = set()
         self._function_cells = set()
 
@@ -146,9 +153,14 @@ class _Reductions:
             return self._reduce_class(obj)
         numpy = sys.modules.get("numpy")
         if numpy is not None and cls is getattr(numpy, "ndarray", None):
-            return arrays.reduce_array(obj, id(obj) in self._own_memory, self._private, numpy)
+            return arrays.reduce_array(obj, id(obj) in self._own_memory, self._memory, numpy)
+        torch = sys.modules.get("torch")
+        if torch is not None:
+            reduced = tensors.reduce(obj, cls, self._memory, torch)
+            if reduced is not NotImplemented:
+                return reduced
         if cls is memoryview:
-            return arrays.reduce_memoryview(obj)
+            return arrays.reduce_memoryview(obj, self._memory)
         if cls is functools._lru_cache_wrapper and kinds.saved_by_value(obj):
             arguments = (obj.cache_parameters(), obj.__wrapped__)
             made_again = ("__wrapped__", "cache_parameters")
@@ -204,21 +216,26 @@ class _DillPickler(_Reductions, dill.Pickler):  # type: ignore[misc]
 
 
 def dump(
-    root: dict[str, Any], main: dict[str, Any], definitions: Definitions, observer: Observer
+    root: dict[str, Any],
+    main: dict[str, Any],
+    definitions: Definitions,
+    observer: Observer,
+    in_band_bytes: int = arrays.IN_BAND_BYTES,
 ) -> Pickled:
     """Serialize a unit, by C where possible and by dill where not.
 
+    Memory of `in_band_bytes` and more becomes a buffer, beside the stream.
     Raises `Unsavable` for objects that are refused by type, otherwise what pickling raised;
     when both picklers failed, the error of the C pickler, which users know.
     """
     try:
-        return _dump(_FastPickler, "pickle", root, main, definitions, observer)
+        return _dump(_FastPickler, "pickle", root, main, definitions, observer, in_band_bytes)
     except (Unsavable, RecursionError, MemoryError):
         raise
     except Exception as first:
         observer.forget()
         try:
-            return _dump(_DillPickler, "dill", root, main, definitions, observer)
+            return _dump(_DillPickler, "dill", root, main, definitions, observer, in_band_bytes)
         except Unsavable:
             raise
         except Exception:
@@ -232,19 +249,22 @@ def _dump(
     main: dict[str, Any],
     definitions: Definitions,
     observer: Observer,
+    in_band_bytes: int,
 ) -> Pickled:
     out = io.BytesIO()
     buffers: list[pickle.PickleBuffer] = []
     pickler = pickler_class(out, protocol=PROTOCOL, buffer_callback=buffers.append)
-    pickler._start(main, definitions, observer)
+    pickler._start(main, definitions, observer, arrays.Memory(in_band_bytes))
     # The C implementation's own dump: cloudpickle's rewrites RecursionError into its advice.
     if codec == "pickle":
         pickle.Pickler.dump(pickler, root)
     else:
         pickler.dump(root)
-    own = {id(buffer) for buffer in pickler._private}
+    own = {id(buffer) for buffer in pickler._memory.private}
     private = {index for index, buffer in enumerate(buffers) if id(buffer) in own}
-    return Pickled(codec, out.getvalue(), buffers, private, pickler._needs, keep=pickler)
+    return Pickled(
+        codec, out.getvalue(), buffers, private, pickler._needs, pickler._memory, keep=pickler
+    )
 
 
 # --- loading ------------------------------------------------------------------------

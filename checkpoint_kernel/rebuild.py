@@ -6,6 +6,7 @@ part of the store's format. Add, never rename.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import types
 from typing import Any
@@ -104,3 +105,90 @@ def memory_view(data: Any, readonly: bool) -> memoryview:
     """A memoryview on `data`."""
     view = memoryview(data)
     return view.toreadonly() if readonly else view
+
+
+def view_of_storage(
+    storage: Any,
+    offset: int,
+    dtype: Any,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    writeable: bool,
+) -> Any:
+    """An array over the memory of a tensor's storage, as `Tensor.numpy` makes it."""
+    import torch
+
+    flat = torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage).numpy()
+    return view(flat, offset, dtype, shape, strides, writeable)
+
+
+# Devices whose storages stayed on the CPU, with the reason; `tensors.left_on_cpu` reads it.
+left_on_cpu: list[str] = []
+
+
+def storage(data: Any, device: str | None) -> Any:
+    """An untyped storage: a copy of bytes, or over the memory of a buffer, without a copy.
+
+    One that lies over a buffer cannot be enlarged. `device` is where it was, unless that is
+    the CPU; if it cannot be there again it stays on the CPU, and `left_on_cpu` says so.
+    """
+    import torch
+
+    if isinstance(data, bytes):
+        made = torch.UntypedStorage(len(data))
+        if data:
+            ctypes.memmove(made.data_ptr(), data, len(data))
+    else:
+        made = torch.frombuffer(data, dtype=torch.uint8).untyped_storage()
+    return made if device is None else _on_device(made, device)
+
+
+def _on_device(storage: Any, device: str) -> Any:
+    import torch
+
+    kind, _, index = device.partition(":")
+    backend = getattr(torch, kind, None)
+    try:
+        if backend is None or not backend.is_available():
+            why = "there is none"
+        elif int(index or 0) >= backend.device_count():
+            why = f"there are {backend.device_count()}"
+        else:
+            return storage.to(device=torch.device(device))
+    except Exception as failed:  # no memory left on it, a driver that is too old
+        why = f"{type(failed).__name__}: {' '.join(str(failed).split())[:100]}"
+    left_on_cpu.append(f"{device} ({why})")
+    return storage
+
+
+def typed_storage(storage: Any, dtype: Any) -> Any:
+    """A typed storage over an untyped one."""
+    import torch
+
+    return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+
+
+def tensor_of_new_dtype(
+    storage: Any,
+    storage_offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    requires_grad: bool,
+    backward_hooks: Any,
+    dtype: Any,
+    metadata: Any = None,
+) -> Any:
+    """A tensor of a dtype that has no class of storages: uint16, float8."""
+    import torch
+
+    rebuilt = torch._utils._rebuild_tensor_v3  # takes what torch.load has wrapped
+    return rebuilt(
+        typed_storage(storage, torch.uint8), storage_offset, size, stride, requires_grad,
+        backward_hooks, dtype, metadata,
+    )  # fmt: skip
+
+
+def set_tensor(tensor: Any, state: dict[str, Any]) -> None:
+    """Gradient and hooks of a leaf; `requires_grad=False` for a tensor that has lost its graph."""
+    for name, value in state.items():
+        setattr(tensor, name, value)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import arrays, graphs, kinds, pickling
+from . import aliases, arrays, graphs, kinds, pickling
 from .manifest import Skipped
 from .pickling import Pickled
 from .refusals import Unsavable
@@ -29,6 +29,7 @@ class Draft:
     root: dict[str, Any]  # variables and hidden definitions that it holds
     pickled: Pickled | None = None
     reached_by_call: bool = False  # a C call under way was given one of its objects
+    in_band_bytes: int = arrays.IN_BAND_BYTES  # memory below this goes into the stream
 
     @property
     def id(self) -> str:
@@ -161,6 +162,7 @@ class _Partitioner:
             self._pickle(self._queue.pop(0))
         self._merge(self._meetings.values())
         self._merge(_overlapping(self._live()))
+        self._merge(self._aliased())
         self._merge_definition_cycles()
         units = self._live()
         where = {key: draft.id for draft in units for key in draft.root}
@@ -200,7 +202,7 @@ class _Partitioner:
         self._current = draft
         self._owned_before = len(self._owner)
         try:
-            draft.pickled = pickling.dump(draft.root, self._main, self, self)
+            draft.pickled = pickling.dump(draft.root, self._main, self, self, draft.in_band_bytes)
         except Unsavable as why:
             self._skip(draft, _refusal_text(draft, why), why.refusal.remedy)
         except RecursionError:
@@ -227,6 +229,7 @@ class _Partitioner:
             merged = Draft(
                 kinds.pop() if len(kinds) == 1 else "data",
                 {name: value for draft in group for name, value in draft.root.items()},
+                in_band_bytes=min(draft.in_band_bytes for draft in group),
             )
             gone = {id(draft) for draft in group}
             self._drafts = [draft for draft in self._drafts if id(draft) not in gone]
@@ -236,6 +239,13 @@ class _Partitioner:
             self._pickle(merged)
             while self._queue:
                 self._pickle(self._queue.pop(0))
+
+    def _aliased(self) -> Iterator[tuple[Draft, Draft]]:
+        """Units that share memory which only addresses tell, and which have to keep it."""
+        live = self._live()
+        for first, second in aliases.pairs([draft.pickled for draft in live if draft.pickled]):
+            live[first].in_band_bytes = live[second].in_band_bytes = 0
+            yield live[first], live[second]
 
     def _merge_definition_cycles(self) -> None:
         """Definitions that need each other cannot be loaded one after the other."""
