@@ -1,6 +1,6 @@
 """A checkpoint, top to bottom.
 
-    take      main thread, at a safe point: say where we stand, fork      (the user waits)
+    take      main thread, at a safe point: what is unchanged, then fork  (the user waits)
     write     snapshot process: namespace -> units -> chunks -> manifest  (the commit)
     watch     clock thread: read the child's reports, blame what killed it
     settle    what the newest checkpoint is, what failed and why, for the status
@@ -22,20 +22,36 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import locals_unit, manifest, memory, namespace, pickling, prune, snapshot, units
+from . import (
+    dirty_pages,
+    locals_unit,
+    manifest,
+    memory,
+    namespace,
+    pickling,
+    prune,
+    snapshot,
+    unchanged,
+    units,
+)
 from .blame import Blame
+from .cadence import Cadence
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .manifest import Manifest, Skipped, Unit
 from .safe_point import Position
 from .session import Session
-from .store import Store
+from .store import Proof, Store
+from .touched import NOTHING, Touched, by_code
+from .unchanged import Known, Range, Touches
 
 # A snapshot process that cannot be born is tried again: it inherited a held lock.
 _BIRTHS = 3
 # After failures the clock tries again at longer and longer intervals, cells' ends always.
 _RETRY_LIMIT_S = 300.0
 _SESSION_UNIT = "session"
+# Smaller buffers are hashed faster than their pages are asked about.
+_FOLLOWED_FROM = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,10 @@ class Facts:
     keep: int
     root: Path  # of all notebooks, for the quota
     store_limit_bytes: int | None
+    carried: tuple[Known, ...] = ()  # units that are as in the newest checkpoint
+    # Buffers of the newest checkpoint: its payload and storage, and the address intervals in
+    # them that nobody has written to since.
+    clean: dict[Range, tuple[str, int, list[Range]]] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,6 +107,10 @@ class Checkpointer:
         self._failures = 0
         self._retry_at = 0.0  # monotonic
         self._private_bytes = 0
+        self._known: list[Known] = []  # units of the newest checkpoint; [] means: look at all
+        self._reachable = NOTHING  # what the functions in the newest checkpoint may touch
+        self._pages = dirty_pages.DirtyPages() if dirty_pages.available() is None else None
+        self._clean: dict[Range, list[Range]] | None = None  # since the newest checkpoint
         self._said: set[str] = set()
         everything = store.manifests()
         self._seq = max((m.seq for m in everything), default=0)
@@ -95,6 +119,8 @@ class Checkpointer:
             session.plan.checkpoint if session.plan.kind == "restore" else None
         )
         self.stale_since: float | None = None  # monotonic: changes that no checkpoint holds
+        self.touches = Touches()
+        self.cadence = Cadence()
         self.announcements: list[str] = []  # for the notice before the next cell
 
     # --- take ---------------------------------------------------------------------------
@@ -108,6 +134,13 @@ class Checkpointer:
     def wanted(self) -> bool:
         """Something is not saved, and an attempt has not just failed."""
         return self.stale_since is not None and time.monotonic() >= self._retry_at
+
+    def due_in(self) -> float | None:
+        """Seconds until the budgets allow to save what is not saved; None: nothing to save."""
+        if self.stale_since is None:
+            return None
+        now = time.monotonic()
+        return max(self.cadence.due_at(self.stale_since, now), self._retry_at) - now
 
     def changed(self) -> None:
         """The namespace may differ from the newest checkpoint from now on."""
@@ -150,23 +183,61 @@ class Checkpointer:
             self._in_place(facts)
             return True
         room_bytes = memory.room_bytes(self._session.cap)
+        facts = self._what_is_unchanged(facts)
 
         def work(report: snapshot.Report) -> None:
             snapshot.limit_memory(room_bytes)
             write(facts, self._shell, self._store, report, snapshot.limit)
 
+        unneeded = [memory for known in facts.carried for memory in known.memory]
         try:
-            child = snapshot.fork(work)
+            child = snapshot.fork(work, unneeded)
         except OSError as why:
             self.stale_since = before_fork
             self._trouble(str(why))
             return False
         self._child, self._facts = child, facts
         self._in_hand, self._alive, self._committed, self._failed = [], False, None, None
-        self.settled.pauses_s.append(time.perf_counter() - started)
+        pause_s = time.perf_counter() - started
+        self.settled.pauses_s.append(pause_s)
         del self.settled.pauses_s[:-1000]
+        self.cadence.paused(time.monotonic(), pause_s)
         self._recorder.update(snapshot_pid=child.pid)
         return True
+
+    def _what_is_unchanged(self, facts: Facts) -> Facts:
+        """What the snapshot process need not look at: whole units, and pages of others."""
+        live = self._shell.user_ns
+        touched = self.touches.taken() | self._reachable
+        carried = unchanged.unchanged(
+            self._known, touched, lambda name: namespace.identity(live, name)
+        )
+        return replace(facts, carried=tuple(carried), clean=self._clean_pages())
+
+    def _clean_pages(self) -> dict[Range, tuple[str, int, list[Range]]]:
+        if self._pages is None or dirty_pages.available() is not None:
+            self._pages = None
+            return {}
+        looked = self._pages.look()
+        if self._clean is not None:  # the snapshot before failed: clean means, clean both times
+            looked = {
+                where: unchanged.common(intervals, self._clean[where])
+                for where, intervals in looked.items()
+                if where in self._clean
+            }
+        self._clean = looked
+        buffers = {
+            where: (known.unit.payload, number)
+            for known in self._known
+            for number, where in enumerate(known.memory)
+            if where[1] >= _FOLLOWED_FROM
+        }
+        self._pages.follow(buffers)
+        return {
+            where: (*buffers[where], intervals)
+            for where, intervals in looked.items()
+            if where in buffers and intervals
+        }
 
     def _facts_of(self, reason: str, position: Position) -> Facts:
         flight = self._recorder.flight
@@ -245,6 +316,7 @@ class Checkpointer:
         snapshot.close(child)
         self._child = None
         self._recorder.update(snapshot_pid=None)
+        self.cadence.spent(time.monotonic(), ended.cpu_s)
         facts = self._facts
         assert facts is not None
         if self._committed is not None:
@@ -278,6 +350,7 @@ class Checkpointer:
 
     def _failed_or_died(self, ended: snapshot.Exit, late: bool) -> None:
         """The snapshot process ended without a commit: why, and what is tried next."""
+        self._known = []  # whatever was wrong, the next one looks at everything
         trouble = self._failed or self._blame.judge(ended, late, self._in_hand, self._shell.user_ns)
         if trouble is not None:
             self._trouble(trouble)
@@ -294,6 +367,7 @@ class Checkpointer:
         self._store.refresh()
         self._store.manifests()  # read once here, so that no snapshot process reads it again
         newest = manifest.read(path, self._store.key)
+        self._know(newest, facts, committed)
         settled = self.settled
         settled.newest, settled.trouble = newest, None
         settled.count += 1
@@ -303,6 +377,17 @@ class Checkpointer:
         self._failures, self._retry_at = 0, 0.0
         self._blame.acquit()
         self._recorder.update(checkpoint=newest.id, checkpoint_time=newest.time)
+
+    def _know(self, newest: Manifest, facts: Facts, committed: dict[str, Any]) -> None:
+        """What the next snapshot may take over from this one."""
+        units = {unit.id: unit for unit in newest.units}
+        looked_at = [unchanged.decode(raw, units) for raw in committed["known"]]
+        carried = [replace(known, unit=units[known.unit.id]) for known in facts.carried]
+        self._known = [*looked_at, *carried]
+        names, blind = committed["reachable"]
+        self._reachable = Touched(frozenset(names), frozenset(names), blind, blind is not None)
+        self._clean = None
+        self.touches.committed()
 
     def _trouble(self, text: str) -> None:
         self.settled.trouble = text
@@ -353,6 +438,9 @@ def write(
 ) -> None:
     """Serialize the namespace, write what is new, and commit it by publishing the manifest."""
     selected = namespace.select(shell.user_ns, shell.user_ns_hidden, facts.exclude)
+    for known in facts.carried:
+        for name in known.identities:
+            del selected.roots[name]
 
     def progress(names: list[str]) -> None:
         limit(snapshot.UNIT_LIMIT_S)
@@ -366,52 +454,115 @@ def write(
     )
     report(unit=[])
     limit(snapshot.DEADLINE_S)
+    carried, lost = _carried_over(facts, partition)
     drafts = [*partition.units, *frames.units, _session_draft(shell)]
     skipped = sorted(
-        [*selected.skipped, *partition.skipped, *frames.skipped], key=lambda entry: entry.name
+        [*selected.skipped, *partition.skipped, *frames.skipped, *lost],
+        key=lambda entry: entry.name,
     )
     done = replace(facts.template, skipped=tuple(skipped))
     try:
-        new_bytes = _commit(done, drafts, partition, store)
+        result = _commit(done, drafts, carried, partition, store, facts)
     except OSError as why:
         if why.errno != errno.ENOSPC:
             raise _unwritable(store, why) from why
-        new_bytes = _commit_on_full_disk(done, drafts, partition, store, why)
-    report(committed=done.id, new_bytes=new_bytes, private_bytes=memory.private_bytes())
+        result = _commit_on_full_disk(done, drafts, carried, partition, store, facts, why)
+    reachable = by_code(code for draft in drafts if draft.pickled for code in draft.pickled.codes)
+    report(
+        committed=done.id,
+        new_bytes=result.new_bytes,
+        known=[unchanged.encode(known) for known in result.known],
+        reachable=[sorted(reachable.later), reachable.blind],
+        private_bytes=memory.private_bytes(),
+    )
     _prune(store, facts, report)
 
 
+@dataclass
+class _Result:
+    """What a commit did."""
+
+    new_bytes: int = 0
+    units: list[Unit] = field(default_factory=list)
+    known: list[Known] = field(default_factory=list)
+
+
+def _carried_over(facts: Facts, partition: units.Partition) -> tuple[list[Unit], list[Skipped]]:
+    """Units of the newest checkpoint that form part of this one as they are.
+
+    One whose class could not be saved this time cannot be loaded any more: it is skipped.
+    """
+    where = partition.definition_units
+    kept: list[Unit] = []
+    lost: list[Skipped] = []
+    for known in facts.carried:
+        missing = sorted(key for key in known.needs if key not in where)
+        if missing:
+            reason = f"it needs {', '.join(missing)}, which could not be saved"
+            lost += [Skipped(n, known.unit.types.get(n, "?"), reason) for n in known.unit.names]
+        else:
+            kept.append(replace(known.unit, needs=tuple(sorted({where[k] for k in known.needs}))))
+    return kept, lost
+
+
 def _commit(
-    done: Manifest, drafts: list[units.Draft], partition: units.Partition, store: Store
-) -> int:
-    """Payloads, then the manifest; returns the bytes that were new."""
-    collected: list[Unit] = []
-    new_bytes = 0
+    done: Manifest,
+    drafts: list[units.Draft],
+    carried: list[Unit],
+    partition: units.Partition,
+    store: Store,
+    facts: Facts,
+) -> _Result:
+    """Payloads, then the manifest."""
+    result = _Result()
     with store.begin(near_cap=done.reason == "memory") as writer:
         for draft in drafts:
             assert draft.pickled is not None
-            memory_, buffers = units.storages(draft.pickled)
-            written = writer.put(draft.pickled.stream, memory_, buffers)
-            new_bytes += written.new_bytes
-            collected.append(_unit_of(draft, written.digest, written.size_bytes, partition))
-        writer.commit(replace(done, units=tuple(collected)))
-    return new_bytes
+            storages, buffers = units.storages(draft.pickled)
+            where = units.ranges(storages)
+            proofs = [_proof(one, facts) for one in where]
+            written = writer.put(draft.pickled.stream, storages, buffers, proofs)
+            result.new_bytes += written.new_bytes
+            unit = _unit_of(draft, written.digest, written.size_bytes, partition)
+            result.units.append(unit)
+            if draft.kind not in ("locals", "session"):
+                result.known.append(_known(draft, unit, where, partition))
+        writer.commit(replace(done, units=(*result.units, *carried)))
+    return result
+
+
+def _proof(where: Range, facts: Facts) -> Proof | None:
+    clean = facts.clean.get(where)
+    return None if clean is None else Proof(where[0], *clean)
+
+
+def _known(draft: units.Draft, unit: Unit, where: list[Range], partition: units.Partition) -> Known:
+    assert draft.pickled is not None
+    return Known(
+        unit,
+        draft.closed,
+        {name: id(value) for name, value in draft.root.items()},
+        {key: partition.identities[key] for key in draft.pickled.needs},
+        tuple(where),
+    )
 
 
 def _commit_on_full_disk(
     done: Manifest,
     drafts: list[units.Draft],
+    carried: list[Unit],
     partition: units.Partition,
     store: Store,
+    facts: Facts,
     full: OSError,
-) -> int:
+) -> _Result:
     """Our own oldest checkpoints make room; the newest one and the pinned ones stay."""
     wanted = sum(units.plain_size(draft.pickled) for draft in drafts if draft.pickled)
     freed = prune.shrink(store, wanted, done.line, time.time()).freed_bytes
     if freed == 0:
         raise _unwritable(store, full) from full
     try:
-        return _commit(done, drafts, partition, store)
+        return _commit(done, drafts, carried, partition, store, facts)
     except OSError as why:
         raise _unwritable(store, why) from why
 

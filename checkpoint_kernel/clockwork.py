@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from . import memory, safe_point
+from .cadence import LAST_STATE_S
 from .checkpoint import Checkpointer
 from .flight_recorder import FlightRecorder
 from .safe_point import IDLE, LineWatch, MainThreadCall
@@ -30,8 +31,8 @@ GRACE_S: Final = 5.0
 # not again for a while.
 _WATCH_LIMIT_S: Final = 2.0
 _WATCH_PAUSE_S: Final = 60.0
-# What changed is never left waiting longer than this for an earlier snapshot.
-_STALE_LIMIT_S: Final = 3.0
+# The reply and the idle status are on their way by then: nobody waits for the checkpoint.
+AFTER_REPLY_S: Final = 0.005
 
 
 class Clockwork(threading.Thread):
@@ -43,14 +44,16 @@ class Clockwork(threading.Thread):
         recorder: FlightRecorder,
         main: dict[str, Any],
         interval_s: float,
-        when_idle: Callable[[Callable[[], None]], None],
+        after_cell: bool,
+        when_idle: Callable[[float, Callable[[], None]], None],
     ) -> None:
         super().__init__(name="checkpoint-kernel", daemon=True)
         self._checkpointer = checkpointer
         self._recorder = recorder
         self._main = main
         self._interval_s = interval_s
-        self._when_idle = when_idle
+        self._after_cell = after_cell
+        self._when_idle = when_idle  # (delay in s, function): on the kernel's event loop
         self._main_thread = threading.main_thread().ident
         self._wake = threading.Event()
         self._stopped = False
@@ -67,6 +70,11 @@ class Clockwork(threading.Thread):
 
     # --- told by the main thread --------------------------------------------------------
 
+    def before_cell(self) -> None:
+        """A cell is about to run, and the one before is perhaps not saved yet."""
+        if self._due_between_cells():
+            self._take_between_cells()
+
     def cell_began(self) -> None:
         """A cell starts running."""
         self.busy_since = time.monotonic()
@@ -80,11 +88,12 @@ class Clockwork(threading.Thread):
         self._wake.set()
 
     def cell_ended(self) -> None:
-        """The cell has ended; the namespace is quiet."""
+        """The cell has ended; the namespace is quiet, and is taken after the reply."""
         self._line_watch.disarm()
         self.busy_since = None
         self._asked_at = None
-        self._wake.set()
+        if self._after_cell:
+            self._when_idle(AFTER_REPLY_S, self._while_idle)
 
     def stop(self) -> None:
         """End the thread; checkpoints that are still wanted are the caller's."""
@@ -105,10 +114,14 @@ class Clockwork(threading.Thread):
                 self._report(why)
 
     def _tick_s(self) -> float:
-        if self._checkpointer is not None and self._checkpointer.running:
+        checkpointer = self._checkpointer
+        if checkpointer is not None and checkpointer.running:
             return _CHILD_TICK_S
         if self.busy_since is None:
-            return _IDLE_TICK_S
+            waiting_s = None if checkpointer is None else checkpointer.due_in()
+            if waiting_s is None or not self._after_cell:
+                return _IDLE_TICK_S
+            return min(max(waiting_s, _CHILD_TICK_S), _IDLE_TICK_S)
         running_s = time.monotonic() - self.busy_since
         return min(max(running_s, _FIRST_TICK_S), _BUSY_TICK_S)
 
@@ -119,11 +132,18 @@ class Clockwork(threading.Thread):
         if checkpointer is None or not checkpointer.watch() or not self.enabled:
             return
         if self.busy_since is None:
-            if checkpointer.wanted and not self._idle_asked:
+            if self._due_between_cells() and not self._idle_asked:
                 self._idle_asked = True
-                self._when_idle(self._while_idle)
+                self._when_idle(0.0, self._while_idle)
         elif self._due(checkpointer):
             self._ask()
+
+    def _due_between_cells(self) -> bool:
+        checkpointer = self._checkpointer
+        if checkpointer is None or not (self.enabled and self._after_cell):
+            return False
+        waiting_s = checkpointer.due_in()
+        return waiting_s is not None and waiting_s <= 0
 
     def _hand_on(self) -> None:
         """What could not be raised where it belonged: a Ctrl-C to the cell, the rest to us."""
@@ -162,7 +182,7 @@ class Clockwork(threading.Thread):
             return True
         # An earlier cell's end was skipped because a snapshot was under way.
         waiting = checkpointer.stale_since
-        missed = waiting is not None and waiting < began and now - waiting > _STALE_LIMIT_S
+        missed = waiting is not None and waiting < began and now - waiting > LAST_STATE_S
         return missed and checkpointer.wanted
 
     def _ask(self) -> None:
@@ -224,10 +244,14 @@ class Clockwork(threading.Thread):
     def _while_idle(self) -> None:
         """On the kernel's event loop, between two messages."""
         self._idle_asked = False
+        if self.busy_since is None and not self._stopped:
+            self._take_between_cells()
+
+    def _take_between_cells(self) -> None:
         checkpointer = self._checkpointer
-        idle = self.busy_since is None and not self._stopped
-        if idle and checkpointer is not None and checkpointer.wanted:
+        if checkpointer is not None and checkpointer.watch() and self._due_between_cells():
             checkpointer.take("cell", IDLE)
+        self._wake.set()  # to see to the snapshot process, or to come back when it is due
 
 
 def cell_line(

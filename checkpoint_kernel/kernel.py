@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,10 @@ from .manifest import Manifest, ManifestError
 from .safe_point import IDLE
 from .session import RestoreReport, Session
 from .store import Store, StoreError
+from .touched import Touched
 
+# Debuggers ask these of every kernel, or only look.
+_READING_DEBUG_REQUESTS = frozenset({"debugInfo", "initialize", "disconnect", "modules", "source"})
 # Jupyter sends SIGTERM 2.5 s after a shutdown request that was not obeyed.
 _SHUTDOWN_LIMIT_S = 2.0
 # SIGTERM from outside is usually followed by SIGKILL after 10 s or more.
@@ -96,7 +99,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         settings = self.session_record.settings
         self.clockwork = Clockwork(
             self.checkpointer, self.recorder, shell.user_ns, settings.checkpoint_interval,
-            lambda function: self.io_loop.add_callback(function),
+            settings.checkpoint_after_cell, self._when_idle,
         )  # fmt: skip
         shell.events.register("pre_run_cell", self._guarded(self._cell_begins))
         shell.events.register("post_run_cell", self._guarded(self._cell_ended))
@@ -105,6 +108,13 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         last_words.install(self._note_end)
         atexit.register(self._at_exit)
         self.clockwork.start()
+
+    def _when_idle(self, delay_s: float, function: Callable[[], None]) -> None:
+        """Call it on the event loop, between two messages. Any thread."""
+        if delay_s == 0:
+            self.io_loop.add_callback(function)
+        else:
+            self.io_loop.call_later(delay_s, function)  # for the main thread only
 
     def _guarded(self, hook: Callable[[Any], None]) -> Callable[[Any], None]:
         """IPython prints what a hook raises into the cell: keep it for the status instead."""
@@ -129,7 +139,46 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     # --- cells --------------------------------------------------------------------------
 
+    async def do_execute(
+        self,
+        code: str,
+        silent: bool,
+        store_history: bool = True,
+        user_expressions: Any = None,
+        allow_stdin: bool = False,
+        *,
+        cell_meta: Any = None,
+        cell_id: str | None = None,
+    ) -> Any:
+        """All that a frontend sends to be run, whether or not it is a cell."""
+        expressions = dict(user_expressions or {})
+        with self._touching(code, *map(str, expressions.values())):
+            return await super().do_execute(
+                code, silent, store_history, user_expressions, allow_stdin,
+                cell_meta=cell_meta, cell_id=cell_id,
+            )  # fmt: skip
+
+    async def do_debug_request(self, msg: Any) -> Any:
+        """What a debugger evaluates can change variables and leave functions behind."""
+        if self.checkpointer is not None and msg.get("command") not in _READING_DEBUG_REQUESTS:
+            self.checkpointer.touches.add(Touched(blind="a debugger is in use", lasting=True))
+        return await super().do_debug_request(msg)
+
+    @contextlib.contextmanager
+    def _touching(self, *texts: str) -> Iterator[None]:
+        if self.checkpointer is None:
+            yield
+            return
+        touches = self.checkpointer.touches
+        touches.begin(*texts)
+        try:
+            yield
+        finally:
+            touches.end()
+
     def _cell_begins(self, info: Any) -> None:
+        if self.checkpointer is not None:
+            self.checkpointer.touches.add(info.raw_cell or "")  # a cell that other code runs
         if not self._in_main_thread():
             self._changed()
             return
@@ -137,6 +186,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             self._begin_cell(info)
 
     def _begin_cell(self, info: Any) -> None:
+        self.clockwork.before_cell()
         shell = self.shell
         source = info.raw_cell or ""
         counted = int(bool(info.store_history))
@@ -161,17 +211,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             self._changed()
             return
         with held_back():
-            self.clockwork.cell_ended()
             self.recorder.update(state="idle")
-        checkpointer = self.checkpointer
-        if (
-            checkpointer is not None
-            and not self._switched_off
-            and self.session_record.settings.checkpoint_after_cell
-            and checkpointer.stale_since is not None
-        ):
-            checkpointer.watch()
-            checkpointer.take("cell", IDLE)
+            self.clockwork.cell_ended()
 
     def _changed(self) -> None:
         if self.checkpointer is not None and not self._switched_off:

@@ -20,7 +20,8 @@ from cloudpickle.cloudpickle import _should_pickle_by_reference
 
 from .refusals import refusal_for
 
-PLAIN, ATOMIC, FUNCTION, CLASS, MODULE, REFUSED = range(6)
+# ATOMIC and LEAF have no parts that could be shared. An ATOMIC object can never change either.
+PLAIN, ATOMIC, LEAF, FUNCTION, CLASS, MODULE, REFUSED = range(7)
 
 _LEAVES: Final = (
     str, int, float, complex, bool, bytes, type(None), type(...), type(NotImplemented), range,
@@ -28,6 +29,13 @@ _LEAVES: Final = (
     types.WrapperDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
     datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, decimal.Decimal,
     fractions.Fraction, uuid.UUID, pathlib.PurePath, re.Pattern, enum.Enum,
+)  # fmt: skip
+# Exactly these: a subclass may have attributes.
+_IMMUTABLE: Final = frozenset(
+    {str, int, float, complex, bool, bytes, type(None), type(...), type(NotImplemented), range,
+     types.CodeType, datetime.date, datetime.time, datetime.datetime, datetime.timedelta,
+     datetime.timezone, decimal.Decimal, fractions.Fraction, uuid.UUID, pathlib.PosixPath,
+     pathlib.PurePosixPath, re.Pattern}
 )  # fmt: skip
 _LEAVES_BY_NAME: Final = (
     ("numpy", "dtype"),
@@ -60,11 +68,33 @@ def kind_of(cls: type) -> int:
         and issubclass(cls, leaf)
         for module, name in _LEAVES_BY_NAME
     ):
-        kind = ATOMIC
+        kind = ATOMIC if cls in _IMMUTABLE or _is_numpy_number(cls) else LEAF
     else:
         kind = PLAIN
     known[cls] = kind
     return kind
+
+
+def _is_numpy_number(cls: type) -> bool:
+    """Numbers, times and their dtypes: np.void and structured dtypes have parts."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or cls.__module__.split(".")[0] != "numpy":
+        return False
+    if issubclass(cls, numpy.dtype):
+        scalar = getattr(cls, "type", None)
+        return isinstance(scalar, type) and issubclass(scalar, _numpy_scalars(numpy))
+    return issubclass(cls, _numpy_scalars(numpy))
+
+
+def _numpy_scalars(numpy: Any) -> tuple[type, ...]:
+    return (
+        numpy.number,
+        numpy.bool_,
+        numpy.datetime64,
+        numpy.timedelta64,
+        numpy.str_,
+        numpy.bytes_,
+    )
 
 
 def is_leaf(obj: Any) -> bool:
@@ -72,9 +102,22 @@ def is_leaf(obj: Any) -> bool:
     cls = type(obj)
     try:
         kind = known.get(cls)
-        return (kind_of(cls) if kind is None else kind) == ATOMIC
+        return (kind_of(cls) if kind is None else kind) in (ATOMIC, LEAF)
     except Exception:  # a metaclass without a hash, a __subclasscheck__ that raises
         return False
+
+
+def is_immutable(obj: Any) -> bool:
+    """A leaf that nobody can change: only its name can be bound to another one."""
+    return is_leaf(obj) and known[type(obj)] == ATOMIC
+
+
+def is_plain_function(obj: Any) -> bool:
+    """A function of a C module, bound to nothing."""
+    return type(obj) is types.BuiltinFunctionType and type(obj.__self__) in (
+        types.ModuleType,
+        types.NoneType,
+    )
 
 
 def is_constant(values: tuple[Any, ...]) -> bool:

@@ -17,6 +17,7 @@ from .contract import DEATHS
 from .manifest import Manifest
 from .safe_point import IDLE
 from .store import StoreError
+from .touched import Touched
 from .words import size
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         store = self._kernel.the_store()
         everything = store.manifests()
         chosen, names = self._choose(everything, arguments)
+        if self._kernel.checkpointer is not None:
+            self._kernel.checkpointer.touches.add(Touched(blind="a restore by hand"))
         try:
             report = restore.on_request(self.shell, store, chosen, names)
         except StoreError as why:

@@ -39,8 +39,11 @@ class Definitions(Protocol):
 class Observer(Protocol):
     """Is told of every object that could be shared between units."""
 
-    def saw(self, oid: int) -> None:
-        """The unit reaches the object with this id."""
+    def saw(self, obj: Any) -> None:
+        """An edge of the unit leads to this object."""
+
+    def opened(self) -> None:
+        """The unit holds something whose references cannot be told (see `closed`)."""
 
     def forget(self) -> None:
         """What was seen of this unit does not count: it failed, or is pickled once more."""
@@ -55,6 +58,7 @@ class Pickled:
     buffers: list[pickle.PickleBuffer]
     private: set[int]  # indexes of buffers that must not share memory with any other
     needs: set[str]  # keys of definitions
+    codes: list[types.CodeType]  # of the functions in it
     memory: arrays.Memory
     keep: Any = field(repr=False, default=None)  # the pickler: its memo keeps ids unique
 
@@ -64,6 +68,30 @@ def _cell_state(cell: types.CellType) -> tuple[Any, ...]:
         return (cell.cell_contents,)
     except ValueError:  # still empty
         return ()
+
+
+# What `types.CodeType` takes, in its order.
+_CODE_FIELDS: Final = (
+    "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_nlocals", "co_stacksize",
+    "co_flags", "co_code", "co_consts", "co_names", "co_varnames", "co_filename", "co_name",
+    "co_qualname", "co_firstlineno", "co_linetable", "co_exceptiontable", "co_freevars",
+    "co_cellvars",
+)  # fmt: skip
+
+
+def _code_fields(code: types.CodeType) -> tuple[Any, ...]:
+    """The file name too, by which tracebacks and getsource find the cell's text.
+
+    Names and tuples of names are copied: which of them are one object differs between a code
+    that was compiled and one that was loaded, and equal functions should give equal bytes.
+    """
+
+    fields = {name: getattr(code, name) for name in _CODE_FIELDS}
+    for name in ("co_filename", "co_name", "co_qualname"):
+        fields[name] = "".join(fields[name])
+    for name in ("co_names", "co_varnames", "co_freevars", "co_cellvars"):
+        fields[name] = tuple(word for word in fields[name])
+    return tuple(fields.values())
 
 
 _FUNCTION_FIELDS: Final = (
@@ -90,7 +118,9 @@ class _Reductions:
 
     _main: dict[str, Any]
     _definitions: Definitions
-    _saw: Callable[[int], None]
+    _saw: Callable[[Any], None]
+    _opened: Callable[[], None]
+    _codes: list[types.CodeType]
     _needs: set[str]
     _memory: arrays.Memory
     _own_memory: set[int]
@@ -106,6 +136,8 @@ class _Reductions:
         self._main = main
         self._definitions = definitions
         self._saw = observer.saw
+        self._opened = observer.opened
+        self._codes = []
         self._needs = set()
         self._memory = memory
         self._own_memory = set()
@@ -120,10 +152,15 @@ class _Reductions:
             return None
         if kind == kinds.PLAIN:
             if obj is self._main:
+                self._opened()
                 return _MAIN
             # The compiler shares equal constants between the functions of a cell.
             if cls is not tuple or not kinds.is_constant(obj):
-                self._saw(id(obj))
+                self._saw(obj)
+            return None
+        if kind == kinds.LEAF:
+            if not kinds.is_plain_function(obj):
+                self._opened()
             return None
         if kind == kinds.MODULE:
             name: str = obj.__name__
@@ -139,7 +176,7 @@ class _Reductions:
             self._needs.add(key)
             return ("definition", key)
         if kinds.saved_by_value(obj):
-            self._saw(id(obj))
+            self._saw(obj)
         return None
 
     def _reduce(self, obj: Any) -> Any:
@@ -149,6 +186,8 @@ class _Reductions:
         if cls is types.CellType:
             state = None if id(obj) in self._function_cells else _cell_state(obj)
             return (rebuild.new_cell, (), state, None, None, rebuild.set_cell)
+        if cls is types.CodeType:
+            return (rebuild.new_code, _code_fields(obj))
         if issubclass(cls, type):
             return self._reduce_class(obj)
         numpy = sys.modules.get("numpy")
@@ -182,6 +221,7 @@ class _Reductions:
         module = sys.modules.get(namespace.get("__name__", ""))
         if namespace is not self._main and module is not None and vars(module) is namespace:
             namespace = module
+        self._codes.append(function.__code__)
         arguments = (function.__code__, namespace, function.__name__, closure)
         state = _function_state(function)
         return (rebuild.new_function, arguments, state, None, None, rebuild.set_function)
@@ -263,8 +303,9 @@ def _dump(
     own = {id(buffer) for buffer in pickler._memory.private}
     private = {index for index, buffer in enumerate(buffers) if id(buffer) in own}
     return Pickled(
-        codec, out.getvalue(), buffers, private, pickler._needs, pickler._memory, keep=pickler
-    )
+        codec, out.getvalue(), buffers, private, pickler._needs, pickler._codes,
+        pickler._memory, keep=pickler
+    )  # fmt: skip
 
 
 # --- loading ------------------------------------------------------------------------
@@ -284,25 +325,39 @@ def load(
     Runs the code that the pickle names: only for streams that the store has verified.
     """
 
-    def persistent_load(_self: Any, pid: tuple[str, ...]) -> Any:
+    unpickler = _UNPICKLERS[codec](io.BytesIO(stream), buffers=buffers)
+    unpickler._main, unpickler._resolver = main, resolver
+    root: dict[str, Any] = unpickler.load()
+    return root
+
+
+class _References:
+    """What both unpicklers share."""
+
+    _main: dict[str, Any]
+    _resolver: Resolver
+
+    def persistent_load(self, pid: tuple[str, ...]) -> Any:
         match pid:
             case ("main",):
-                return main
+                return self._main
             case ("module", name):
                 return importlib.import_module(name)
             case ("definition", key):
-                return resolver.definition(key)
+                return self._resolver.definition(key)
         raise pickle.UnpicklingError(f"unknown reference {pid!r}")
 
-    base: Any = {"pickle": pickle.Unpickler, "dill": dill.Unpickler}[codec]
 
-    def find_class(self: Any, module: str, name: str) -> Any:
+class _FastUnpickler(_References, pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
         # Objects that pickle by their name in the notebook: they live in another unit.
-        if module == "__main__" and codec == "pickle":
-            return resolver.definition(name)
-        return base.find_class(self, module, name)
+        if module == "__main__":
+            return self._resolver.definition(name)
+        return super().find_class(module, name)
 
-    members = {"persistent_load": persistent_load, "find_class": find_class}
-    unpickler = type("Unpickler", (base,), members)
-    root: dict[str, Any] = unpickler(io.BytesIO(stream), buffers=buffers).load()
-    return root
+
+class _DillUnpickler(_References, dill.Unpickler):  # type: ignore[misc]
+    pass
+
+
+_UNPICKLERS: Final[dict[str, Any]] = {"pickle": _FastUnpickler, "dill": _DillUnpickler}

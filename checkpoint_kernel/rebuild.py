@@ -23,6 +23,11 @@ def set_cell(cell: types.CellType, contents: tuple[Any, ...]) -> None:
         cell.cell_contents = contents[0]
 
 
+def new_code(*fields: Any) -> types.CodeType:
+    """A code object, from the fields that `types.CodeType` takes, in its order (3.11 and later)."""
+    return types.CodeType(*fields)
+
+
 def new_function(
     code: types.CodeType,
     namespace: dict[str, Any] | types.ModuleType,

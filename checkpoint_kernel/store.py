@@ -10,19 +10,19 @@ checkpoints is `prune`'s, examining all of the store `check`'s.
 
 from __future__ import annotations
 
-import mmap
+import io
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from . import durable, manifest
-from .chunk_reader import DamagedChunk, MissingChunk, Reader
+from .chunk_reader import DamagedChunk, Location, MissingChunk, Reader
 from .contract import MANIFESTS, SEGMENTS
 from .manifest import Manifest, ManifestError
-from .recipe import BufferRef
+from .mapped_memory import Maps
+from .recipe import BufferRef, Span
 from .segment import (
     SUFFIX,
     DamagedSegment,
@@ -32,7 +32,8 @@ from .segment import (
     machine_boot_id,
     read_index,
 )
-from .store_writer import IncompleteCheckpoint, Snapshot, StoreBusy, Written
+from .store_writer import IncompleteCheckpoint, Proof, Snapshot, StoreBusy, Written
+from .verification import Verification
 
 __all__ = [
     "BufferRef",
@@ -43,6 +44,7 @@ __all__ = [
     "MissingChunk",
     "NoSuchCheckpoint",
     "Payload",
+    "Proof",
     "Reader",
     "Snapshot",
     "Store",
@@ -51,11 +53,6 @@ __all__ = [
     "StoreRefused",
     "Written",
 ]
-
-# Storages from here on come back in anonymous memory of their own, in huge pages where
-# there are any: later forks are then cheap.
-_OWN_MEMORY_FROM: Final = 4 << 20
-_MADV_HUGEPAGE: Final = getattr(mmap, "MADV_HUGEPAGE", None)
 
 
 class NoSuchCheckpoint(StoreError):
@@ -68,10 +65,14 @@ class StoreRefused(StoreError):
 
 @dataclass(frozen=True)
 class Payload:
-    """One unit as it was put. Buffers that were slices of one storage share memory again."""
+    """One unit as it was put. Buffers that were slices of one storage share memory again.
+
+    `unverified`: the chunks that the buffers map.
+    """
 
     stream: bytes
     buffers: list[memoryview]
+    unverified: tuple[Location, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,13 @@ class Store:
         self.damaged: list[tuple[Path, ManifestError]] = []  # as of the last `manifests()`
         self.tightened: str | None = None  # one sentence if the mode was too open
         self.segments: dict[str, Segment] = {}
-        self._index: dict[bytes, tuple[Segment, Entry]] = {}
+        self._index: dict[bytes, Location] = {}
         self._bad: dict[str, Finding] = {}
         self._manifests: manifest.Cache = {}
         self._verified: set[bytes] = set()  # chunks of earlier boots, read and found whole
+        self._damaged: set[bytes] = set()  # chunks whose bytes are wrong, or cannot be read
         self._complete: set[bytes] = set()  # recipes all of whose chunks are there
+        self.verification = Verification(self)  # of what restores map
 
     @staticmethod
     def open(directory: Path, key: bytes) -> Store:
@@ -151,6 +154,7 @@ class Store:
         self._bad.clear()
         self._manifests.clear()
         self._verified.clear()
+        self._damaged.clear()
         self._complete.clear()
 
     def manifest(self, id: str) -> Manifest:
@@ -180,27 +184,29 @@ class Store:
         """
         return Snapshot(self, near_cap=near_cap, wait_s=wait_s)
 
-    def read_payload(self, digest: str) -> Payload:
-        """Read one unit back, each chunk verified before any is returned.
+    def read_payload(self, digest: str, reader: Reader | None = None) -> Payload:
+        """Read one unit back. A `reader` with `maps` may map large storages instead.
 
-        Raises MissingChunk, DamagedChunk, or OSError.
+        Everything that is read is verified before it is returned, the stream always; what is
+        mapped is named in `unverified`. Raises MissingChunk, DamagedChunk, or OSError.
         """
-        with self.reader() as reader:
-            plan = reader.recipe(bytes.fromhex(digest))
-            stream = bytearray(plan.stream.length)
-            reader.fill(plan.stream, memoryview(stream))
-            storages = []
-            for span in plan.storages:
-                memory = memoryview(_memory(span.length))
-                reader.fill(span, memory)
-                storages.append(memory)
+        if reader is None:
+            with self.reader() as own:
+                return self.read_payload(digest, own)
+        plan = reader.recipe(bytes.fromhex(digest))
+        stream = _filled(plan.stream, reader)
+        storages, unverified = [], []
+        for span in plan.storages:
+            memory, mapped = reader.storage(span)
+            storages.append(memory)
+            unverified += mapped
         buffers = []
         for ref in plan.buffers:
             view = storages[ref.storage][ref.offset : ref.offset + ref.length]
             buffers.append(view.toreadonly() if ref.readonly else view)
-        return Payload(bytes(stream), buffers)
+        return Payload(stream, buffers, tuple(unverified))
 
-    def locate(self, digest: bytes) -> tuple[Segment, Entry] | None:
+    def locate(self, digest: bytes) -> Location | None:
         """Where a chunk is read from, or None."""
         return self._index.get(digest)
 
@@ -210,6 +216,11 @@ class Store:
         if segment.boot_id != self.boot_id and location and location[0] is segment:
             self._verified.add(entry.digest)
 
+    def note_damaged(self, digest: bytes) -> None:
+        """A chunk's bytes are wrong, or cannot be read: nothing new may refer to it."""
+        self._damaged.add(digest)
+        self._complete.clear()
+
     def is_trusted(self, digest: bytes, reader: Reader) -> bool:
         """Whether a chunk may be referred to again instead of being written.
 
@@ -217,24 +228,24 @@ class Store:
         torn, whatever the disk promised.
         """
         location = self._index.get(digest)
-        if location is None:
+        if location is None or digest in self._damaged:
             return False
         if location[0].boot_id == self.boot_id != bytes(16) or digest in self._verified:
             return True
         try:
             reader.chunk(digest)
-        except StoreError:
+        except (StoreError, OSError):
             return False
         return True
 
     def is_complete(self, digest: bytes, reader: Reader) -> bool:
-        """Whether a recipe and all of its chunks are there."""
+        """Whether a recipe and all of its chunks are there, and may be referred to again."""
         if digest not in self._complete:
             try:
                 needed = reader.recipe(digest).chunks()
-            except StoreError:
+            except (StoreError, OSError):
                 return False
-            if not all(chunk in self._index for chunk in needed):
+            if not all(self.is_trusted(chunk, reader) for chunk in needed):
                 return False
             self._complete.add(digest)
         return True
@@ -244,17 +255,17 @@ class Store:
         self._add([segment])
 
     @contextmanager
-    def reader(self) -> Iterator[Reader]:
+    def reader(self, threads: int = 1, maps: Maps | None = None) -> Iterator[Reader]:
         """Opens segments as they are needed, and closes them all."""
-        reader = self.new_reader()
+        reader = self.new_reader(threads, maps)
         try:
             yield reader
         finally:
             reader.close()
 
-    def new_reader(self) -> Reader:
+    def new_reader(self, threads: int = 1, maps: Maps | None = None) -> Reader:
         """As `reader`, for an owner that closes it itself."""
-        return Reader(self)
+        return Reader(self, threads, maps)
 
     def _add(self, segments: list[Segment]) -> None:
         for segment in segments:
@@ -267,19 +278,16 @@ class Store:
                     self._index[entry.digest] = (segment, entry)
 
 
-def _memory(length: int) -> bytearray | mmap.mmap:
-    """Writable memory for a restored storage."""
-    if length < _OWN_MEMORY_FROM:
-        return bytearray(length)
-    # Private: Python's default for anonymous maps is shared, and then a snapshot process
-    # would see what the user writes after the fork.
-    memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if _MADV_HUGEPAGE is not None:
-        try:
-            memory.madvise(_MADV_HUGEPAGE)
-        except OSError:
-            pass  # a kernel without huge pages: slower forks, nothing else
-    return memory
+def _filled(span: Span, reader: Reader) -> bytes:
+    """A stream, read into the bytes object itself: a second copy could be what ends the memory."""
+    if not span.length:
+        return b""
+    file = io.BytesIO()
+    file.seek(span.length - 1)
+    file.write(b"\0")
+    with file.getbuffer() as memory:
+        reader.fill(span, memory)
+    return file.getvalue()
 
 
 def _make_directory(path: Path) -> None:

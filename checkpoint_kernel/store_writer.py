@@ -7,7 +7,9 @@ uses no descriptor from before the fork. One writer at a time, by flock.
 
 from __future__ import annotations
 
+import bisect
 import fcntl
+import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -43,6 +45,16 @@ class Written:
     digest: str  # of its recipe: `Unit.payload`
     size_bytes: int  # stream and storages
     new_bytes: int  # of that, what was not in the store before, and the recipe if new
+
+
+@dataclass(frozen=True)
+class Proof:
+    """In some places a storage's memory is known to be as it was in a payload of this store."""
+
+    address: int  # of the storage's first byte
+    payload: str
+    storage: int  # its number in that payload's recipe
+    intervals: Sequence[tuple[int, int]]  # addresses [start, end), sorted
 
 
 class Snapshot:
@@ -81,11 +93,13 @@ class Snapshot:
         stream: bytes | memoryview,
         storages: Sequence[memoryview],
         buffers: Sequence[BufferRef],
+        proofs: Sequence[Proof | None] = (),
     ) -> Written:
         """Store one payload, writing only chunks that are not there yet.
 
-        Storages are contiguous buffers of any shape and format. Raises ValueError for a
-        buffer outside its storage, StoreBusy, or OSError (then `abort`).
+        Storages are contiguous buffers of any shape and format. `proofs`, one for each storage
+        or none at all, spare looking at memory. Raises ValueError for a buffer outside its
+        storage, StoreBusy, or OSError (then `abort`).
         """
         views = [_flat(storage) for storage in storages]
         check_buffers([len(view) for view in views], buffers)
@@ -93,7 +107,10 @@ class Snapshot:
         before = self._new_bytes
         plan = Recipe(
             self._span(_flat(stream), aligned=False),
-            tuple(self._span(view, aligned=len(view) >= ALIGNED_FROM) for view in views),
+            tuple(
+                self._span(view, aligned=len(view) >= ALIGNED_FROM, proof=proof)
+                for view, proof in itertools.zip_longest(views, proofs)
+            ),
             tuple(buffers),
         )
         encoded = recipe.encode(plan)
@@ -153,14 +170,33 @@ class Snapshot:
             self._reader = self._store.new_reader()
         return self._reader
 
-    def _span(self, view: memoryview, aligned: bool) -> Span:
+    def _span(self, view: memoryview, aligned: bool, proof: Proof | None = None) -> Span:
         step = chunk_size(len(view))
         digests = []
+        proved = {} if proof is None else self._proved(proof, len(view))
         new = False  # as the slice before: neighbours mostly share their fate
         for start in range(0, len(view), step):
-            digest, new = self._slice(view[start : start + step], aligned, new)
+            digest = proved.get(start)
+            if digest is None or not self._is_stored(digest):
+                digest, new = self._slice(view[start : start + step], aligned, new)
             digests.append(digest)
         return Span(len(view), step, tuple(digests))
+
+    def _proved(self, proof: Proof, length: int) -> dict[int, bytes]:
+        """Digests of the slices, by their start, of which every byte is as it was."""
+        try:
+            before = self._start().recipe(bytes.fromhex(proof.payload)).storages[proof.storage]
+        except (StoreError, IndexError):
+            return {}  # pruned or damaged meanwhile: then it is looked at
+        if before.length != length or before.chunk_size != chunk_size(length):
+            return {}
+        ends = [end for _, end in proof.intervals]
+        found = {}
+        for digest, start, end in before.slices():
+            number = bisect.bisect_left(ends, proof.address + end)
+            if number < len(ends) and proof.intervals[number][0] <= proof.address + start:
+                found[start] = digest
+        return found
 
     def _slice(self, data: memoryview, aligned: bool, expect_new: bool) -> tuple[bytes, bool]:
         """Store a slice of live memory; its digest, and whether it was new.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import aliases, arrays, graphs, kinds, pickling
+from . import aliases, arrays, closed, graphs, kinds, pickling
 from .manifest import Skipped
 from .pickling import Pickled
 from .refusals import Unsavable
@@ -30,6 +30,7 @@ class Draft:
     pickled: Pickled | None = None
     reached_by_call: bool = False  # a C call under way was given one of its objects
     in_band_bytes: int = arrays.IN_BAND_BYTES  # memory below this goes into the stream
+    closed: bool = False  # nothing outside holds one of its objects (see `closed`)
 
     @property
     def id(self) -> str:
@@ -53,8 +54,11 @@ class _Known:
 
 
 class _Blind:
-    def saw(self, oid: int) -> None:
+    def saw(self, obj: Any) -> None:
         """Sharing does not matter here."""
+
+    def opened(self) -> None:
+        """Nor does who else holds it."""
 
     def forget(self) -> None:
         """Nothing was noted."""
@@ -72,6 +76,7 @@ class Partition:
     skipped: list[Skipped]
     definition_units: dict[str, str] = field(default_factory=dict)  # key -> unit id
     definitions: _Known = field(default_factory=lambda: _Known({}))
+    identities: dict[str, int] = field(default_factory=dict)  # id of each definition, by key
 
 
 def type_name(value: Any) -> str:
@@ -116,20 +121,38 @@ class _Partitioner:
         self._queue: list[Draft] = []
         self._owner: dict[int, Draft] = {}  # object -> the first unit that reached it
         self._meetings: dict[tuple[int, int], tuple[Draft, Draft]] = {}
+        self._bindings: dict[int, int] = {}  # object -> references from the namespace and roots
+        # Of the current unit: its objects, edges to them beyond the first, and whether it
+        # has something that cannot be counted.
+        self._objects: list[Any] = []
+        self._again: dict[int, int] = {}
+        self._open = False
         self._current: Draft | None = None
         self._owned_before = 0  # length of _owner when the current unit was begun
 
     # The two faces that `pickling` sees.
 
-    def saw(self, oid: int) -> None:
-        """Observer: the current unit reaches an object."""
+    def saw(self, obj: Any) -> None:
+        """Observer: an edge of the current unit leads to an object."""
+        oid = id(obj)
         current = self._current
         assert current is not None
-        if oid in self._in_call:
-            current.reached_by_call = True
-        owner = self._owner.setdefault(oid, current)
-        if owner is not current:
+        owner = self._owner.get(oid)
+        if owner is None:
+            self._owner[oid] = current
+            self._objects.append(obj)
+            if oid in self._in_call:
+                current.reached_by_call = True
+        elif owner is current:
+            self._again[oid] = self._again.get(oid, 0) + 1
+        else:
             self._meetings[id(owner), id(current)] = (owner, current)
+            if oid in self._in_call:
+                current.reached_by_call = True
+
+    def opened(self) -> None:
+        """Observer: what holds the current unit's objects cannot be known."""
+        self._open = True
 
     def forget(self) -> None:
         """Observer: the current unit owns nothing; two others may still meet in what it had.
@@ -138,6 +161,7 @@ class _Partitioner:
         """
         while len(self._owner) > self._owned_before:  # a dict keeps the order of arrival
             self._owner.popitem()
+        self._objects, self._again, self._open = [], {}, False
 
     def key_of(self, definition: Any) -> str | None:
         """Definitions: where a notebook class or function lives, unless it lives here."""
@@ -157,6 +181,7 @@ class _Partitioner:
     # The story.
 
     def run(self, roots: dict[str, Any], known_bad: dict[str, Skipped]) -> Partition:
+        self._count_bindings(roots)
         self._queue = self._first_drafts(roots, known_bad)
         while self._queue:
             self._pickle(self._queue.pop(0))
@@ -168,7 +193,15 @@ class _Partitioner:
         where = {key: draft.id for draft in units for key in draft.root}
         self._drop_units_without_their_definitions(units, where)
         usable = {oid: key for oid, key in self._key_by_id.items() if key in where}
-        return Partition(units, self._skipped, where, _Known(usable))
+        identities = {key: oid for oid, key in usable.items()}
+        return Partition(units, self._skipped, where, _Known(usable), identities)
+
+    def _count_bindings(self, roots: dict[str, Any]) -> None:
+        outputs = self._main.get("_oh")
+        tables = [self._main, roots, outputs if isinstance(outputs, dict) else {}]
+        for table in tables:
+            for value in table.values():
+                self._bindings[id(value)] = self._bindings.get(id(value), 0) + 1
 
     def _first_drafts(self, roots: dict[str, Any], known_bad: dict[str, Skipped]) -> list[Draft]:
         """One draft for each object that has names; leaves stay apart even if they are one."""
@@ -201,8 +234,10 @@ class _Partitioner:
         self._progress(sorted(draft.root))
         self._current = draft
         self._owned_before = len(self._owner)
+        self._objects, self._again, self._open = [], {}, False
         try:
             draft.pickled = pickling.dump(draft.root, self._main, self, self, draft.in_band_bytes)
+            draft.closed = self._is_closed(draft)
         except Unsavable as why:
             self._skip(draft, _refusal_text(draft, why), why.refusal.remedy)
         except RecursionError:
@@ -212,6 +247,14 @@ class _Partitioner:
         except BaseException as why:  # a __reduce__ may raise anything, SystemExit too
             self._skip(draft, f"saving it failed: {_one_line(why)}", None)
         self._drafts.append(draft)
+
+    def _is_closed(self, draft: Draft) -> bool:
+        pickled = draft.pickled
+        if self._open or pickled is None or draft.kind != "data" or pickled.codec != "pickle":
+            return False
+        objects = [obj for obj in self._objects if obj is not draft.root]
+        self._objects = []
+        return closed.is_closed(objects, self._again, self._bindings, pickled.buffers)
 
     def _skip(self, draft: Draft, reason: str, remedy: str | None) -> None:
         draft.pickled = None
@@ -360,6 +403,11 @@ def storages(pickled: Pickled) -> tuple[list[memoryview], list[BufferRef]]:
     return memory, [ref for ref in refs if ref is not None]
 
 
+def ranges(storages: list[memoryview]) -> list[tuple[int, int]]:
+    """Address and length of each storage; an address of 0 is nobody's memory."""
+    return [(_address(view) or 0, view.nbytes) for view in storages]
+
+
 def _bytes_at(start: int, length: int, owner: Any) -> memoryview:
     return arrays.memory_at(start, length, owner).raw()
 
@@ -383,4 +431,4 @@ def plain_size(pickled: Pickled) -> int:
     return len(pickled.stream) + sum(buffer.raw().nbytes for buffer in pickled.buffers)
 
 
-__all__ = ["Draft", "Partition", "partition", "plain_size", "storages", "type_name"]
+__all__ = ["Draft", "Partition", "partition", "plain_size", "ranges", "storages", "type_name"]

@@ -1,0 +1,138 @@
+"""Which units of the newest checkpoint can be carried over into the next one, unlooked at.
+
+The proof has two halves. When the unit was saved no reference from outside led into it
+(`closed`); and no code that can have run since holds one of its names (`touched`). Then
+nobody can have reached its objects. What is not proved is looked at again: here "changed"
+means "perhaps". Pure: identities of live values are handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .manifest import Unit
+from .touched import NOTHING, Touched, by_text
+
+Range = tuple[int, int]  # address and length in bytes; of an interval, start and end
+
+# How a cell names outputs without saying which.
+_ANY_OUTPUT: Final = frozenset({"_", "__", "___", "Out", "_oh"})
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the snapshot process found out about a unit that it has saved."""
+
+    unit: Unit
+    closed: bool
+    identities: dict[str, int]  # variable -> id of its value
+    needs: dict[str, int]  # key of a definition in another unit -> id of the definition
+    memory: tuple[Range, ...]  # of its storages, in the order of the payload's recipe
+
+
+def encode(known: Known) -> list[Any]:
+    """As JSON, for the report of the snapshot process; the unit itself is in the manifest."""
+    return [known.unit.id, known.closed, known.identities, known.needs, known.memory]
+
+
+def decode(raw: list[Any], units: dict[str, Unit]) -> Known:
+    """The inverse of `encode`, given the manifest's units by id."""
+    unit_id, closed, identities, needs, memory = raw
+    return Known(units[unit_id], closed, identities, needs, tuple((a, n) for a, n in memory))
+
+
+def unchanged(
+    everything: Iterable[Known], touched: Touched, identity: Callable[[str], int | None]
+) -> list[Known]:
+    """The units that are proved to be as they were saved.
+
+    `touched`: by all code since; `identity`: id of the value that a name stands for now.
+    """
+    if touched.blind is not None:
+        return []
+    words = touched.names | touched.later
+    outputs = not words.isdisjoint(_ANY_OUTPUT)
+
+    def is_touched(name: str) -> bool:
+        if name.startswith("Out["):
+            return outputs or f"_{name[4:-1]}" in words
+        return name in words
+
+    return [
+        known
+        for known in everything
+        if known.closed
+        and not any(map(is_touched, known.identities))
+        and all(identity(name) == oid for name, oid in known.identities.items())
+        # A class that was defined anew is another one; this unit's is nameless now.
+        and all(
+            not key.startswith("#") and identity(key) == oid for key, oid in known.needs.items()
+        )
+    ]
+
+
+def common(first: list[Range], second: list[Range]) -> list[Range]:
+    """Where two sorted lists of address intervals [start, end) overlap."""
+    found: list[Range] = []
+    i = j = 0
+    while i < len(first) and j < len(second):
+        start = max(first[i][0], second[j][0])
+        end = min(first[i][1], second[j][1])
+        if start < end:
+            found.append((start, end))
+        if first[i][1] < second[j][1]:
+            i += 1
+        else:
+            j += 1
+    return found
+
+
+@dataclass
+class Touches:
+    """What code may have touched since the state that the newest checkpoint holds.
+
+    `begin` and `end` around whatever runs for the user; `taken` when a snapshot is forked,
+    then `committed` or `failed`. Code that is running at a fork counts before and after.
+    """
+
+    _since: list[str | Touched] = field(default_factory=list)  # since the last fork
+    _running: list[str | Touched] = field(default_factory=list)
+    _taken: Touched = NOTHING  # between the newest checkpoint and the last fork
+    _lasting: Touched = NOTHING  # what functions of all cells may touch at any time
+    _depth: int = 0
+
+    def begin(self, *texts: str) -> None:
+        """The user's code begins to run, perhaps inside other code or beside it."""
+        self._depth += 1
+        self.add(*texts)
+
+    def add(self, *texts: str | Touched) -> None:
+        """Code runs, inside what has begun; a `Touched` stands for code that we do not see."""
+        # Texts are read when a snapshot is due, when nobody waits.
+        self._since += texts
+        if self._depth:
+            self._running += texts
+
+    def end(self) -> None:
+        """What `begin` began has ended; other code may still be running."""
+        self._depth -= 1
+        if self._depth == 0:
+            self._running.clear()
+
+    def taken(self) -> Touched:
+        """A snapshot is forked now: what may differ from the newest checkpoint."""
+        for text in dict.fromkeys(self._since):
+            touched = by_text(text) if isinstance(text, str) else text
+            self._taken |= touched
+            self._lasting |= touched.afterwards()
+        self._taken |= self._lasting
+        self._since = list(self._running)
+        return self._taken
+
+    def committed(self) -> None:
+        """The snapshot of the last `taken` is the newest checkpoint."""
+        self._taken = NOTHING
+
+    # After a failure `_taken` stays: the newest checkpoint is the one before.
