@@ -18,6 +18,7 @@ from .checkpoint import Settled
 from .contract import DEATHS
 from .manifest import Manifest
 from .session import NotRestored, RestoreReport, Session
+from .verification import Damage
 from .words import age, size
 
 _WIDTH = 88
@@ -182,6 +183,25 @@ def _missed_cells(checkpoint: Manifest | None, death: dict[str, Any] | None) -> 
         return []
     cells = ", ".join(f"In[{number}]" for number in finished)
     return [f"not in it: {cells}, which finished later: run again what you need of that"]
+
+
+def damaged(found: Sequence[tuple[Damage, Manifest | None]]) -> list[str]:
+    """What the verification found after a restore; each with the checkpoint that has it whole."""
+    lines = []
+    for damage, whole in found:
+        names = listed(damage.names) or "an object without a name"
+        lines.append(
+            f"{names}: {size(damage.damaged_bytes)} of what was restored is damaged in the store "
+            f"({damage.reason}). What was made from it since the restore is wrong too."
+        )
+        if whole is None:
+            lines.append("  No earlier checkpoint holds it whole: make it again.")
+        else:
+            lines.append(
+                f"  Bring it back as of {clock(whole.time)}: %checkpoint restore {whole.id} "
+                f"{' '.join(damage.names)}"
+            )
+    return lines
 
 
 def after_request(

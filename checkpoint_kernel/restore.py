@@ -3,9 +3,10 @@
     manifest     which checkpoint; its signature is verified
     session      history, prompt number, sources of cells
     units        one by one, each noted before it is loaded: if loading kills the kernel,
-                 the next start knows which one to leave out
+                 the next start knows which one to leave out; large buffers are mapped
     bind         names to values, in the live `__main__` namespace
     report       what is back; what is not, and why
+    verify       what was mapped, in the background, while the user works on
 
 Deciding whether and what to restore is the supervisor's (`Session.plan`); telling the user
 is `notice`'s. One unit that cannot be loaded costs itself and what needs it.
@@ -14,18 +15,26 @@ is `notice`'s. One unit that cannot be loaded costs itself and what needs it.
 from __future__ import annotations
 
 import gc
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import namespace, pickling, session
+from . import memory, namespace, pickling, session
+from .chunk_reader import useful_threads
+from .contract import DEATHS
 from .flight_recorder import FlightRecorder
 from .manifest import Manifest, ManifestError, Unit
+from .mapped_memory import COPY_BYTES, NEVER_BELOW_BYTES, Maps, map_from, room_for_maps
 from .session import NotRestored, RestoreReport
-from .store import Store, StoreError
+from .store import Reader, Store, StoreError
+
+# Of what is left below the cap, a restore may fill so much with copies of small arrays.
+_COPY_SHARE = 4
 
 
 class CannotLoad(Exception):
@@ -60,6 +69,7 @@ def at_start(
         history = bring_back_session(shell, store, checkpoint, namespace.restore_interactive_state)
         outcome = load(
             shell.user_ns, store, checkpoint, leave_out=plan.leave_out,
+            copy_bytes=_copy_bytes(record.cap), mapping=not _bus_error(record),
             about_to_load=lambda unit: recorder.update(restoring_unit=unit.id),
         )  # fmt: skip
         bind(shell, outcome.values)
@@ -70,7 +80,24 @@ def at_start(
         report = RestoreReport(plan.checkpoint, "failed", started, error=str(why))
     recorder.update(restoring_unit=None, restore_done=True)
     _note(directory, report)
+    store.verification.begin()
     return report
+
+
+def _copy_bytes(cap: session.Cap | None) -> int:
+    """How much is copied at most; what is mapped needs no memory before it is written to."""
+    room = None if cap is None else memory.headroom_bytes(cap)
+    return COPY_BYTES if room is None else max(0, min(COPY_BYTES, room // _COPY_SHARE))
+
+
+def _bus_error(record: session.Session) -> bool:
+    """Whether the death before this start was a bus error, as touching a map of bytes that the
+    disk does not give is. Reading them is an error instead, which names the variable."""
+    path = Path(record.notebook_directory) / DEATHS / (record.plan.death or "none")
+    try:
+        return bool(json.loads(path.read_bytes()).get("cause") == "bus-error")
+    except (OSError, ValueError, AttributeError):
+        return False  # no death, or no record of it
 
 
 def _note(directory: Path, report: RestoreReport) -> None:
@@ -102,6 +129,7 @@ def on_request(
     sources = bring_back_session(shell, store, checkpoint, namespace.restore_sources)
     if sources is not None:
         outcome.failed["In"] = sources
+    store.verification.begin()
     return _report(checkpoint, outcome, started, wanted)
 
 
@@ -114,21 +142,29 @@ def load(
     only: set[str] | None = None,
     prefer_live: bool = False,
     doubtful: bool = False,
+    copy_bytes: int = COPY_BYTES,
+    mapping: bool = True,
     about_to_load: Callable[[Unit], None] = lambda unit: None,
 ) -> Outcome:
     """Load a checkpoint's variables, without binding them.
 
     `doubtful`: also units that a call was changing and of which there is no earlier version.
+    `copy_bytes`: of smaller buffers no more than that is copied, the rest is mapped. What is
+    mapped waits for `store.verification.begin()`.
     """
-    loader = _Loader(main, store, checkpoint, set(leave_out), prefer_live, about_to_load)
-    loader.doubtful = doubtful
-    outcome = Outcome(older=loader.older)
-    with _no_collection():
-        for unit in checkpoint.units:
-            if unit.kind in ("locals", "session"):
-                continue
-            if only is not None and not only.intersection(unit.names):
-                continue
+    units = [
+        unit
+        for unit in checkpoint.units
+        if unit.kind not in ("locals", "session")
+        and (only is None or not only.isdisjoint(unit.names))
+    ]
+    maps = _maps(store, units, copy_bytes) if mapping else None
+    with store.reader(useful_threads(), maps) as reader, _no_collection():
+        loader = _Loader(main, store, checkpoint, reader, set(leave_out), prefer_live)
+        loader.about_to_load = about_to_load
+        loader.doubtful = doubtful
+        outcome = Outcome(older=loader.older)
+        for unit in units:
             try:
                 values = loader.unit(unit.id)
             except CannotLoad as why:
@@ -138,13 +174,30 @@ def load(
     return outcome
 
 
+def _maps(store: Store, units: Iterable[Unit], copy_bytes: int) -> Maps | None:
+    """What is mapped, by the sizes of everything that could be."""
+    sizes: list[int] = []
+    with store.reader() as reader:
+        for unit in units:
+            if unit.size_bytes >= NEVER_BELOW_BYTES:
+                try:
+                    plan = reader.recipe(bytes.fromhex(unit.payload))
+                except (StoreError, OSError):
+                    continue  # loading it will say why
+                sizes += [span.length for span in plan.storages]
+    return Maps(map_from(sizes, copy_bytes), room_for_maps()) if sizes else None
+
+
 def load_locals(main: dict[str, Any], store: Store, checkpoint: Manifest) -> dict[str, Any]:
     """The locals of the functions that were running: `{"0:train": {"epoch": 80, ...}}`."""
-    loader = _Loader(main, store, checkpoint, set(), True, lambda unit: None)
     frames: dict[str, Any] = {}
-    for unit in checkpoint.units:
-        if unit.kind == "locals":
+    units = [unit for unit in checkpoint.units if unit.kind == "locals"]
+    maps = _maps(store, units, COPY_BYTES)
+    with store.reader(useful_threads(), maps) as reader, _no_collection():
+        loader = _Loader(main, store, checkpoint, reader, prefer_live=True)
+        for unit in units:
             frames.update(loader.unit(unit.id))
+    store.verification.begin()
     return frames
 
 
@@ -156,16 +209,17 @@ class _Loader:
         main: dict[str, Any],
         store: Store,
         checkpoint: Manifest,
-        leave_out: set[str],
-        prefer_live: bool,
-        about_to_load: Callable[[Unit], None],
+        reader: Reader,
+        leave_out: AbstractSet[str] = frozenset(),
+        prefer_live: bool = False,
     ) -> None:
         self._main = main
         self._store = store
         self._checkpoint = checkpoint
+        self._reader = reader
         self._leave_out = leave_out
         self._prefer_live = prefer_live
-        self._about_to_load = about_to_load
+        self.about_to_load: Callable[[Unit], None] = lambda unit: None
         self._units = {unit.id: unit for unit in checkpoint.units}
         self._home = {
             key: unit.id
@@ -211,10 +265,10 @@ class _Loader:
             raise CannotLoad("loading it killed the kernel, so it was left out")
         if unit.reached_by_call:
             unit = self._last_clean(unit)
-        self._about_to_load(unit)
+        self.about_to_load(unit)
         try:
-            payload = self._store.read_payload(unit.payload)
-            return pickling.load(unit.codec, payload.stream, payload.buffers, self._main, self)
+            payload = self._store.read_payload(unit.payload, self._reader)
+            values = pickling.load(unit.codec, payload.stream, payload.buffers, self._main, self)
         except CannotLoad as why:
             raise CannotLoad(f"it needs something else: {why}") from why
         except ModuleNotFoundError as why:
@@ -223,6 +277,9 @@ class _Loader:
             raise CannotLoad(str(why)) from why
         except BaseException as why:  # a __setstate__ may raise anything, SystemExit too
             raise CannotLoad(f"loading it failed: {type(why).__name__}: {why}") from why
+        names = unit.names or unit.hidden
+        self._store.verification.add(self._checkpoint.id, names, payload.unverified, self._reader)
+        return values
 
     def _last_clean(self, unit: Unit) -> Unit:
         """The newest version of a unit that no C call was changing when it was saved."""
@@ -254,9 +311,10 @@ def bring_back_session(
     """What was around the variables, by `put_back(shell, state)`; why not, if it is not back."""
     for unit in checkpoint.units:
         if unit.kind == "session":
-            loader = _Loader({}, store, checkpoint, set(), False, lambda unit: None)
             try:
-                put_back(shell, loader.unit(unit.id)["session"])
+                with store.reader() as reader:
+                    loader = _Loader({}, store, checkpoint, reader)
+                    put_back(shell, loader.unit(unit.id)["session"])
             except Exception as why:  # the variables do not depend on it
                 return f"the history of cells could not be loaded: {why}"
     return None
@@ -307,4 +365,9 @@ def _no_collection() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            # Young objects are looked at again and again. Thawed ones go to the oldest generation
+            # (gc's documentation); what the user has frozen must stay so.
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

@@ -1,7 +1,9 @@
 """The store of one notebook: payloads in, payloads out, every byte verified.
 
-    Store       what is there: manifests, and where each chunk lies (from the segments' indexes)
-    Snapshot    a writer: put payloads, then commit a manifest (`store_writer`)
+    Store         what is there: manifests, and where each chunk lies (the segments' indexes)
+    Snapshot      a writer: put payloads, then commit a manifest (`store_writer`)
+    Reader        reads and verifies chunks, or maps them (`chunk_reader`)
+    Verification  verifies afterwards what was mapped (`verification`)
 
 A payload is a pickle stream and its out-of-band buffers; its digest is that of its recipe
 (`recipe`), which names chunks by digest. Nothing is unpickled here. Removing old
