@@ -13,7 +13,6 @@ a unit is, `units`'.
 from __future__ import annotations
 
 import contextlib
-import errno
 import platform
 import threading
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from . import (
+    commit,
     dirty_pages,
     locals_unit,
     manifest,
@@ -38,10 +38,10 @@ from .blame import Blame
 from .cadence import Cadence
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
-from .manifest import Manifest, Skipped, Unit
+from .manifest import Manifest, Skipped
 from .safe_point import Position
 from .session import Session
-from .store import Proof, Store
+from .store import Store
 from .touched import NOTHING, Touched, by_code
 from .unchanged import Known, Range, Touches
 
@@ -111,6 +111,7 @@ class Checkpointer:
         self._reachable = NOTHING  # what the functions in the newest checkpoint may touch
         self._pages = dirty_pages.DirtyPages() if dirty_pages.available() is None else None
         self._clean: dict[Range, list[Range]] | None = None  # since the newest checkpoint
+        self._collections = snapshot.DeferredCollections()
         self._said: set[str] = set()
         everything = store.manifests()
         self._seq = max((m.seq for m in everything), default=0)
@@ -176,14 +177,13 @@ class Checkpointer:
         if refused is not None:
             self._trouble(refused)
             return False
-        facts = self._facts_of(reason, position)
+        facts = self._what_is_unchanged(self._facts_of(reason, position))
         before_fork = self.stale_since
         self.stale_since = None
         if not forks:
             self._in_place(facts)
             return True
         room_bytes = memory.room_bytes(self._session.cap)
-        facts = self._what_is_unchanged(facts)
 
         def work(report: snapshot.Report) -> None:
             snapshot.limit_memory(room_bytes)
@@ -196,6 +196,7 @@ class Checkpointer:
             self.stale_since = before_fork
             self._trouble(str(why))
             return False
+        self._collections.begin()
         self._child, self._facts = child, facts
         self._in_hand, self._alive, self._committed, self._failed = [], False, None, None
         pause_s = time.perf_counter() - started
@@ -279,7 +280,9 @@ class Checkpointer:
         write(
             facts, self._shell, self._store, lambda **fields: reports.append(fields), lambda _: None
         )
-        self.settled.pauses_s.append(time.perf_counter() - started)
+        pause_s = time.perf_counter() - started
+        self.settled.pauses_s.append(pause_s)
+        self.cadence.paused(time.monotonic(), pause_s)
         for report in reports:
             self._take_in(report)
         self._private_bytes = 0  # nothing was copied for it
@@ -306,9 +309,9 @@ class Checkpointer:
         late = age > snapshot.DEADLINE_S
         if unborn or late:
             snapshot.kill(child)
-            ended = snapshot.reap(child, block=True)
-        else:
-            ended = snapshot.reap(child)
+        ended = snapshot.reap(child, block=unborn or late)
+        if ended is not None or age > self._collections.LIMIT_S:
+            self._collections.end()
         if ended is None:
             return False
         for report in snapshot.read_status(child):
@@ -333,6 +336,8 @@ class Checkpointer:
             self._alive = True
         if "unit" in report:
             self._in_hand = report["unit"]
+        if "partial" in report:  # published already, with what follows as `pending`
+            self._seq, self.parent = report["partial"]
         if "committed" in report:
             self._committed = report
         if "failed" in report:
@@ -362,11 +367,12 @@ class Checkpointer:
         committed = self._committed
         assert committed is not None
         # First: whatever cannot be read back now, this number is taken.
-        self._seq, self.parent = facts.template.seq, facts.template.id
-        path = manifest.path_of(self._store.directory, facts.template)
+        self._seq = max(self._seq + 1, facts.template.seq)
+        self.parent = committed["committed"]
+        self._known = []
         self._store.refresh()
-        self._store.manifests()  # read once here, so that no snapshot process reads it again
-        newest = manifest.read(path, self._store.key)
+        newest = self._store.manifest(committed["committed"])
+        self._seq = newest.seq
         self._know(newest, facts, committed)
         settled = self.settled
         settled.newest, settled.trouble = newest, None
@@ -440,7 +446,7 @@ def write(
     selected = namespace.select(shell.user_ns, shell.user_ns_hidden, facts.exclude)
     for known in facts.carried:
         for name in known.identities:
-            del selected.roots[name]
+            selected.roots.pop(name, None)
 
     def progress(names: list[str]) -> None:
         limit(snapshot.UNIT_LIMIT_S)
@@ -454,121 +460,25 @@ def write(
     )
     report(unit=[])
     limit(snapshot.DEADLINE_S)
-    carried, lost = _carried_over(facts, partition)
-    drafts = [*partition.units, *frames.units, _session_draft(shell)]
+    carried, lost = commit.carried_over(facts.carried, partition)
     skipped = sorted(
         [*selected.skipped, *partition.skipped, *frames.skipped, *lost],
         key=lambda entry: entry.name,
     )
-    done = replace(facts.template, skipped=tuple(skipped))
-    try:
-        result = _commit(done, drafts, carried, partition, store, facts)
-    except OSError as why:
-        if why.errno != errno.ENOSPC:
-            raise _unwritable(store, why) from why
-        result = _commit_on_full_disk(done, drafts, carried, partition, store, facts, why)
+    drafts = [*partition.units, *frames.units, _session_draft(shell)]
+    state = commit.State(
+        replace(facts.template, skipped=tuple(skipped)), drafts, carried, partition, facts.clean
+    )
+    committed = commit.commit(state, store, lambda partial: report(partial=partial))
     reachable = by_code(code for draft in drafts if draft.pickled for code in draft.pickled.codes)
     report(
-        committed=done.id,
-        new_bytes=result.new_bytes,
-        known=[unchanged.encode(known) for known in result.known],
+        committed=committed.id,
+        new_bytes=committed.new_bytes,
+        known=[unchanged.encode(known) for known in committed.known],
         reachable=[sorted(reachable.later), reachable.blind],
         private_bytes=memory.private_bytes(),
     )
     _prune(store, facts, report)
-
-
-@dataclass
-class _Result:
-    """What a commit did."""
-
-    new_bytes: int = 0
-    units: list[Unit] = field(default_factory=list)
-    known: list[Known] = field(default_factory=list)
-
-
-def _carried_over(facts: Facts, partition: units.Partition) -> tuple[list[Unit], list[Skipped]]:
-    """Units of the newest checkpoint that form part of this one as they are.
-
-    One whose class could not be saved this time cannot be loaded any more: it is skipped.
-    """
-    where = partition.definition_units
-    kept: list[Unit] = []
-    lost: list[Skipped] = []
-    for known in facts.carried:
-        missing = sorted(key for key in known.needs if key not in where)
-        if missing:
-            reason = f"it needs {', '.join(missing)}, which could not be saved"
-            lost += [Skipped(n, known.unit.types.get(n, "?"), reason) for n in known.unit.names]
-        else:
-            kept.append(replace(known.unit, needs=tuple(sorted({where[k] for k in known.needs}))))
-    return kept, lost
-
-
-def _commit(
-    done: Manifest,
-    drafts: list[units.Draft],
-    carried: list[Unit],
-    partition: units.Partition,
-    store: Store,
-    facts: Facts,
-) -> _Result:
-    """Payloads, then the manifest."""
-    result = _Result()
-    with store.begin(near_cap=done.reason == "memory") as writer:
-        for draft in drafts:
-            assert draft.pickled is not None
-            storages, buffers = units.storages(draft.pickled)
-            where = units.ranges(storages)
-            proofs = [_proof(one, facts) for one in where]
-            written = writer.put(draft.pickled.stream, storages, buffers, proofs)
-            result.new_bytes += written.new_bytes
-            unit = _unit_of(draft, written.digest, written.size_bytes, partition)
-            result.units.append(unit)
-            if draft.kind not in ("locals", "session"):
-                result.known.append(_known(draft, unit, where, partition))
-        writer.commit(replace(done, units=(*result.units, *carried)))
-    return result
-
-
-def _proof(where: Range, facts: Facts) -> Proof | None:
-    clean = facts.clean.get(where)
-    return None if clean is None else Proof(where[0], *clean)
-
-
-def _known(draft: units.Draft, unit: Unit, where: list[Range], partition: units.Partition) -> Known:
-    assert draft.pickled is not None
-    return Known(
-        unit,
-        draft.closed,
-        {name: id(value) for name, value in draft.root.items()},
-        {key: partition.identities[key] for key in draft.pickled.needs},
-        tuple(where),
-    )
-
-
-def _commit_on_full_disk(
-    done: Manifest,
-    drafts: list[units.Draft],
-    carried: list[Unit],
-    partition: units.Partition,
-    store: Store,
-    facts: Facts,
-    full: OSError,
-) -> _Result:
-    """Our own oldest checkpoints make room; the newest one and the pinned ones stay."""
-    wanted = sum(units.plain_size(draft.pickled) for draft in drafts if draft.pickled)
-    freed = prune.shrink(store, wanted, done.line, time.time()).freed_bytes
-    if freed == 0:
-        raise _unwritable(store, full) from full
-    try:
-        return _commit(done, drafts, carried, partition, store, facts)
-    except OSError as why:
-        raise _unwritable(store, why) from why
-
-
-def _unwritable(store: Store, why: OSError) -> OSError:
-    return OSError(f"the store {store.directory} cannot be written: {why.strerror or why}")
 
 
 def _session_draft(shell: Any) -> units.Draft:
@@ -577,24 +487,6 @@ def _session_draft(shell: Any) -> units.Draft:
     draft = units.Draft(_SESSION_UNIT, {_SESSION_UNIT: state})
     draft.pickled = pickling.dump(draft.root, {}, units.NO_DEFINITIONS, units.NO_OBSERVER)
     return draft
-
-
-def _unit_of(draft: units.Draft, digest: str, size: int, partition: units.Partition) -> Unit:
-    assert draft.pickled is not None
-    needed = {partition.definition_units[key] for key in draft.pickled.needs}
-    names = sorted(name for name in draft.root if not name.startswith("#"))
-    return Unit(
-        id=draft.id,
-        kind=draft.kind,
-        names=tuple(names),
-        codec=draft.pickled.codec,
-        payload=digest,
-        size_bytes=size,
-        types={name: units.type_name(draft.root[name]) for name in names},
-        hidden=tuple(sorted(name for name in draft.root if name.startswith("#"))),
-        needs=tuple(sorted(needed - {draft.id})),
-        reached_by_call=draft.reached_by_call,
-    )
 
 
 def _prune(store: Store, facts: Facts, report: Callable[..., None]) -> None:

@@ -104,10 +104,10 @@ class Clockwork(threading.Thread):
 
     def run(self) -> None:
         while not self._stopped:
-            self._wake.wait(self._tick_s())
-            self._wake.clear()
-            if self._stopped:
-                return
+            if self._wake.wait(self._tick_s()):
+                # Something has begun or ended. Not now: the main thread needs the interpreter.
+                self._wake.clear()
+                continue
             try:
                 self._look()
             except Exception as why:  # the clock goes on: the next look may go well

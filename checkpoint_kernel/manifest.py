@@ -124,7 +124,8 @@ def path_of(notebook_directory: Path, manifest: Manifest) -> Path:
 
 def encode(manifest: Manifest, key: bytes) -> bytes:
     """The bytes of the file."""
-    body = json.dumps(dataclasses.asdict(manifest), separators=(",", ":")).encode()
+    # `vars` of the nested records: dataclasses.asdict copies every string, ten times slower.
+    body = json.dumps(vars(manifest), default=vars, separators=(",", ":")).encode()
     return sign(body, key).encode() + b"\n" + body + b"\n"
 
 

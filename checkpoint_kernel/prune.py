@@ -62,7 +62,9 @@ def choose(
     """
     lines = _lines(manifests, current_line)
     kept = pinned(manifests, current_line, now)
-    for position, line in enumerate(lines):
+    for position, everything in enumerate(lines):
+        # One that was published without its large units is superseded by the next.
+        line = [m for m in everything if not m.pending or m is everything[-1]]
         if position > 1:
             kept |= {m.id for m in line[-1:] if now - m.time < PINNED_S}
             continue

@@ -258,6 +258,32 @@ def _isolate(status_fd: int) -> None:
         pass  # a container with /proc read-only: the kernel has no other protection there
 
 
+class DeferredCollections:
+    """In the parent: no automatic full collection while a snapshot process lives.
+
+    One would write to every object's header, and so copy every page that is shared. For
+    `LIMIT_S` at most: garbage is memory too. The user's own `gc.collect()` collects.
+    """
+
+    LIMIT_S: Final = 5.0
+    _NEVER: Final = 1 << 30
+
+    def __init__(self) -> None:
+        self._before: tuple[int, int, int] | None = None
+
+    def begin(self) -> None:
+        """A snapshot process has been forked."""
+        if self._before is None:
+            self._before = gc.get_threshold()
+            gc.set_threshold(*self._before[:2], self._NEVER)
+
+    def end(self) -> None:
+        """It has ended, or lives too long. Harmless when nothing is deferred."""
+        before, self._before = self._before, None
+        if before is not None and gc.get_threshold() == (*before[:2], self._NEVER):
+            gc.set_threshold(*before)  # unless the user has set others meanwhile
+
+
 def limit(seconds: float) -> None:
     """In the snapshot process: end by SIGALRM unless called again within `seconds`."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
