@@ -56,7 +56,14 @@ unit crash deaths e2e: $(READY)
 
 all: lint types test
 
-bench: $(READY)
+# Takes 25 minutes on a quiet machine; ARGS=--quick takes about one and says little.
+# kishu gets a virtual environment of its own, benchmarks/.venv-kishu.
+BENCH_READY := $(VENV)/.ready-bench-$(VERSION)
+$(BENCH_READY): $(READY)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable ".[bench]"
+	@touch $@
+
+bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 # The same crash and end-to-end tests over and over, for as long as you let it.

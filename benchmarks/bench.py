@@ -1,304 +1,271 @@
 """What checkpointing costs a user, measured on real kernels, side by side in one run.
 
-Each peer's kernel runs the same cells in turn with a stock `python3` kernel, so that a noisy
-machine hits both; what is reported is the difference per cell, as the user sees it: from the
-execute request to the reply and the idle status. Then the kernel gets SIGKILL, is started
-again, and its variables are compared with those before. Not covered yet: background CPU,
-peak memory, GPU memory, kishu and CRIU (see /work/shared/bench/peers.md for those).
+    cells      each workload in each peer's kernel, cell by cell beside a stock kernel
+    long_cell  ten epochs in one cell, killed inside it
+    loops      what it costs code that looks up globals
+    worst      the worst cell: fresh, after dense rewrites, after a restore; and growth
+    page       tables, targets, machine -> results.md, rewritten after every part
+
+Not covered: GPU memory, and more than one notebook at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
-import platform
-import queue
 import shutil
-import signal
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-from harness.environment import KERNEL_NAME, Environment  # noqa: E402
-from jupyter_client.blocking.client import BlockingKernelClient  # noqa: E402
-from jupyter_client.manager import KernelManager  # noqa: E402
-from tabulate import tabulate  # noqa: E402
-from workloads import HOOKS, OURS, PEERS, Workload, workloads  # noqa: E402
+import page  # noqa: E402
+import peer_criu  # noqa: E402
+import peer_kishu  # noqa: E402
+from cells import Effort, measure  # noqa: E402
+from harness.environment import Environment  # noqa: E402
+from long_cell import train, trainings  # noqa: E402
+from loops import loop  # noqa: E402
+from page import Results  # noqa: E402
+from peers import Cloudpickle, Dill, Ours, OursNoDirtyPages, Peer  # noqa: E402
+from workloads import add_one, arrays, one_array, one_of_100, workloads  # noqa: E402
+from worst import worst_cells  # noqa: E402
 
-PAUSE_BETWEEN_CELLS_S = 0.3  # a fast typist; background work may overlap the next cell
+PEERS: dict[str, type[Peer]] = {
+    "ours": Ours,
+    "ours-no-dirty-pages": OursNoDirtyPages,
+    "stock": Peer,
+    "dill": Dill,
+    "cloudpickle": Cloudpickle,
+    "kishu": peer_kishu.Kishu,
+    "criu": peer_criu.Criu,
+}
+# These are run as often as p99 needs; the second stock kernel is the noise of the method.
+_OURS_ALL = ("ours", "ours-no-dirty-pages", "stock")
+PARTS = (
+    *("W1", "W1b", "W2", "W3", "W4", "W5", "W6", "W6a", "W6b", "W6c", "W7", "W8"),
+    *("worst", "growth"),
+)
+# Where dirty pages can matter: large buffers.
+_LARGE = ("W1", "W1b", "W2", "W3")
+# The noise of the method is the same everywhere.
+_NOISE = ("W1",)
+# Budgets are one-minute averages: here our own cells go on for a minute.
+_FOR_A_MINUTE = ("W1b", "W4")
+_OURS = Effort()
+_MINUTE = Effort(cells=190, try_s=60.0)
+_PEERS = Effort(cells=10, restores=1)
+_QUICK = Effort(cells=4, restores=1, quiet_s=0.4)
+_QUICK_PARTS = ("W1", "W3", "W5", "W6", "W7", "W8", "worst")
+_QUICK_PEERS = ("ours", "cloudpickle", "criu")
+_INTERVAL_S = 2
+_INTERVAL_SPEC = "bench-interval"
+_GROWTH_GB = (0.1, 1.0, 4.0)
 
 
-@dataclass(frozen=True)
-class Row:
-    """The figures of one peer on one workload. Times in seconds, sizes in bytes."""
+class OursOften(Ours):
+    """Checkpoints inside a cell come much more often than by default."""
 
-    workload: str
-    peer: str
-    stock_s: float
-    added_s: tuple[float, ...]  # per cell
-    stored_per_cell: float
-    restore_s: float | None
-    back: str
+    kernelspec = _INTERVAL_SPEC
 
 
-class Kernel:
-    """A real kernel over jupyter_client."""
+class Bench:
+    """One run: what was asked for, where it works, what it has found."""
 
-    def __init__(self, environment: Environment, name: str) -> None:
-        self.manager = KernelManager(kernel_name=name)
-        self._environment = environment
-        self.manager.start_kernel(env=environment.variables, stderr=subprocess.DEVNULL)
-        self.client = self._connect()
+    def __init__(self, asked: argparse.Namespace, root: Path) -> None:
+        self.asked, self.root = asked, root
+        self.results = Results()
+        # Compiled modules are kept, as they are in an installed package.
+        extra = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": str(HERE / "in_kernel")}
+        self.environment = Environment(root, extra=extra)
+        self.peers = [name for name in asked.peers.split(",") if name]
+        self.parts = [part for part in asked.workloads.split(",") if part]
+        self._count = 0
+        self._began = time.monotonic()
+        self._load = os.getloadavg()[0]
 
-    def _connect(self) -> BlockingKernelClient:
-        client: BlockingKernelClient = self.manager.blocking_client()
-        client.start_channels()
-        client.wait_for_ready(timeout=120)
-        return client
+    def run(self) -> None:
+        """All parts, the page written after each measurement."""
+        os.environ.update(self.environment.variables)
+        self.environment.install()
+        self.environment.kernelspec(_INTERVAL_SPEC, checkpoint_interval=_INTERVAL_S)
+        self._leave_out()
+        for part in (self._cells, self._long_cells, self._loops, self._worst, self._growth):
+            for what in part():
+                took_s = time.monotonic() - self._began
+                print(f"{took_s:6.0f} s  {what}", file=sys.stderr, flush=True)
+                self._write()
 
-    def run(self, code: str, timeout: float = 900) -> float:
-        """Run a cell; seconds until the user may go on. A failing cell ends the benchmark."""
-        began = time.perf_counter()
-        request = self.client.execute(code)
-        reply, idle = None, False
-        while reply is None or not idle:
-            if time.perf_counter() - began > timeout:
-                raise TimeoutError(f"the cell {code!r} took over {timeout} s")
-            if reply is None:
-                reply = self._shell_reply(request)
-            if not idle:
-                idle = self._is_idle(request)
-        took = time.perf_counter() - began
-        if reply["status"] != "ok":
-            raise RuntimeError(f"the cell {code!r} failed: {reply.get('evalue')}")
-        return took
+    def _leave_out(self) -> None:
+        """Peers that cannot be had here, with the reason."""
+        for name, reason in (("kishu", peer_kishu.install), ("criu", peer_criu.unavailable)):
+            if name in self.peers and (why := reason()) is not None:
+                self.peers.remove(name)
+                self.results.remarks.append(f"{name} is left out: {why}.")
 
-    def _shell_reply(self, request: str) -> dict[str, str] | None:
+    @contextmanager
+    def _peer(self, kind: type[Peer]) -> Iterator[Peer]:
+        """A peer with an empty directory of its own."""
+        self._count += 1
+        directory = self.root / f"run-{self._count}"
+        directory.mkdir()
         try:
-            message = self.client.get_shell_msg(timeout=1)
-        except queue.Empty:
-            return None
-        return message["content"] if message["parent_header"].get("msg_id") == request else None
+            yield kind(self.environment, directory)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
-    def _is_idle(self, request: str) -> bool:
-        try:
-            message = self.client.get_iopub_msg(timeout=1)
-        except queue.Empty:
-            return False
-        return bool(
-            message["parent_header"].get("msg_id") == request
-            and message["msg_type"] == "status"
-            and message["content"]["execution_state"] == "idle"
+    def _effort(self, name: str, workload: str = "") -> Effort:
+        effort = _PEERS
+        if self.asked.quick:
+            effort = _QUICK
+        elif name == "ours" and workload in _FOR_A_MINUTE:
+            effort = _MINUTE
+        elif name in _OURS_ALL:
+            effort = _OURS
+        # Ours does more in a run than the peers do.
+        limit_s = self.asked.limit_s * (2 if name in _OURS_ALL else 1)
+        return replace(effort, limit_s=limit_s)
+
+    # --- parts --------------------------------------------------------------------------
+
+    def _cells(self) -> Iterator[str]:
+        log = self.root / "ran.log"
+        for workload in workloads(self.asked.scale, log):
+            if workload.name not in self.parts:
+                continue
+            self.results.titles[workload.name] = workload.title
+            for name in self.peers:
+                if name == "ours-no-dirty-pages" and workload.name not in _LARGE:
+                    continue
+                if name == "stock" and workload.name not in _NOISE:
+                    continue
+                with self._peer(PEERS[name]) as peer:
+                    self.results.measured.append(
+                        measure(workload, peer, self._effort(name, workload.name))
+                    )
+                yield f"{workload.name} {name} {self.results.measured[-1].trouble or ''}"
+
+    def _long_cells(self) -> Iterator[str]:
+        if "W5" not in self.parts:
+            return
+        log = self.root / "epochs.log"
+        for training in trainings(self.asked.scale, log):
+            if isinstance(training, str):
+                self.results.remarks.append(training)
+                yield training
+                continue
+            self.results.titles[training.name] = training.title
+            for name in self.peers:
+                if name in ("ours-no-dirty-pages", "stock"):
+                    continue
+                ours = name == "ours"
+                pairs = 5 if ours and not self.asked.quick else 1
+                with self._peer(OursOften if ours else PEERS[name]) as peer:
+                    done = train(
+                        training,
+                        peer,
+                        _INTERVAL_S if ours else None,
+                        pairs,
+                        log,
+                        self._effort(name).limit_s,
+                    )
+                self.results.trained.append(done)
+                yield f"{training.name} {name} {done.trouble or ''}"
+
+    def _loops(self) -> Iterator[str]:
+        if "W7" not in self.parts:
+            return
+        self.results.titles["W7"] = "a loop of 1 M global lookups"
+        pairs = 5 if self.asked.quick else 20
+        for name in self.peers:
+            if name != "ours-no-dirty-pages":
+                with self._peer(PEERS[name]) as peer:
+                    done = loop(peer, self.asked.scale, pairs, self._effort(name).limit_s)
+                self.results.looped.append(done)
+                yield f"W7 {name} {done.trouble or ''}"
+
+    def _worst(self) -> Iterator[str]:
+        if "worst" not in self.parts:
+            return
+        scale = self.asked.scale
+        both = (one_array(scale), arrays("W1b", "", scale, one_of_100))
+        for workload in both[:1] if self.asked.quick else both:
+            for name in ("ours", "ours-no-dirty-pages"):
+                if name not in self.peers:
+                    continue
+                with self._peer(PEERS[name]) as peer:
+                    found, trouble = worst_cells(workload, peer, self._effort(name))
+                self.results.worst += found
+                if trouble is not None:
+                    self.results.remarks.append(f"worst cell, {workload.name}, {name}: {trouble}")
+                yield f"worst {workload.name} {name} {trouble or ''}"
+
+    def _growth(self) -> Iterator[str]:
+        if "growth" not in self.parts or "ours" not in self.peers:
+            return
+        for gigabytes in _GROWTH_GB[1:2] if self.asked.quick else _GROWTH_GB:
+            title = f"{gigabytes * self.asked.scale:g} GB"
+            workload = arrays(title, title, gigabytes * self.asked.scale, add_one)
+            with self._peer(Ours) as peer:
+                done = measure(workload, peer, self._effort("ours"))
+            self.results.grown.append(done)
+            yield f"growth {title} {done.trouble or ''}"
+
+    # --- page ---------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        kishu = peer_kishu.VERSION if "kishu" in self.peers else None
+        about = (
+            page.machine(self.root),
+            page.versions(kishu),
+            f"Load average of the machine before the run: {self._load:.1f}. "
+            f"The run took {(time.monotonic() - self._began) / 60:.1f} minutes so far.",
         )
-
-    def value(self, expression: str) -> str:
-        """`repr` of an expression, or the error's name."""
-        reply = self.client.execute(
-            "", silent=True, user_expressions={"it": f"repr({expression})"}, reply=True, timeout=300
-        )
-        answer = reply["content"]["user_expressions"]["it"]
-        return str(answer["data"]["text/plain"] if answer["status"] == "ok" else answer["ename"])
-
-    def kill_and_restart(self) -> float:
-        """SIGKILL, then a new process; seconds from its start until it answers."""
-        pid = int(self.value("__import__('os').getpid()").strip("'"))
-        self.client.stop_channels()
-        os.kill(pid, signal.SIGKILL)
-        while self.manager.is_alive():
-            time.sleep(0.05)
-        began = time.perf_counter()
-        self.manager.restart_kernel(now=True)
-        self.client = self._connect()
-        return time.perf_counter() - began
-
-    def close(self) -> None:
-        """Shut down at once."""
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
+        self.asked.out.write_text(page.text(self.results, about, self.asked.scale))
 
 
-@contextmanager
-def kernel(environment: Environment, name: str) -> Iterator[Kernel]:
-    """A kernel for the length of a `with` block."""
-    one = Kernel(environment, name)
-    try:
-        yield one
-    finally:
-        one.close()
-
-
-def measure(environment: Environment, workload: Workload, peer: str) -> Row:
-    """Run one workload on one peer and on a stock kernel, cell by cell in turn."""
-    ours = peer == OURS
-    path = environment.root / f"{workload.name}-{peer}.pkl"
-
-    def stored() -> int:
-        # What has been written in all: the hooks overwrite one file, the store only adds.
-        return _size(environment.store) if ours else (path.stat().st_size if path.exists() else 0)
-
-    name = KERNEL_NAME if ours else "python3"
-    with kernel(environment, "python3") as stock, kernel(environment, name) as tested:
-        if not ours:
-            tested.run(HOOKS[peer][0].replace("PATH", repr(str(path))))
-        for code in workload.setup:
-            stock.run(code)
-            tested.run(code)
-        _settle(stored)
-        before = stored()
-        stock_s, added = [], []
-        for code in workload.cells:
-            plain = stock.run(code)
-            time.sleep(PAUSE_BETWEEN_CELLS_S)
-            stock_s.append(plain)
-            added.append(tested.run(code) - plain)
-            time.sleep(PAUSE_BETWEEN_CELLS_S)
-        _settle(stored)
-        grown = stored() - before if ours else stored() * len(workload.cells)
-        expected = tested.value(workload.check)
-
-        bare = stock.kill_and_restart() + stock.run(_imports(workload))
-        took = tested.kill_and_restart()
-        if not ours:
-            try:
-                took += tested.run(HOOKS[peer][1].replace("PATH", repr(str(path))))
-            except RuntimeError:
-                return _row(workload, peer, stock_s, added, grown, None, "no: it does not load")
-        took += tested.run(_imports(workload))
-        got = tested.value(workload.check)
-        back = "all" if got == expected else "no" if got.endswith("Error") else "stale"
-    path.unlink(missing_ok=True)
-    return _row(workload, peer, stock_s, added, grown, took - bare, back)
-
-
-def _row(
-    workload: Workload,
-    peer: str,
-    stock_s: list[float],
-    added: list[float],
-    grown: int,
-    restore_s: float | None,
-    back: str,
-) -> Row:
-    per_cell = grown / len(workload.cells)
-    return Row(
-        workload.name, peer, statistics.median(stock_s), tuple(added), per_cell, restore_s, back
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-
-
-def _imports(workload: Workload) -> str:
-    lines = "\n".join(workload.setup).splitlines()
-    return "\n".join(line for line in lines if line.startswith("import ")) or "pass"
-
-
-def _size(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*.seg")) + sum(
-        path.stat().st_size for path in directory.rglob("manifests/*.json")
+    parser.add_argument("--scale", type=float, help="1 is the full size (default 1)")
+    parser.add_argument("--workloads", help=f"comma-separated, of {','.join(PARTS)}")
+    parser.add_argument("--peers", help=f"comma-separated, of {','.join(PEERS)}")
+    parser.add_argument("--limit-s", type=float, default=120.0, help="per peer and workload")
+    parser.add_argument("--quick", action="store_true", help="about a minute: a bit of it all")
+    parser.add_argument("--out", type=Path, help="the page; default: results.md beside this file")
+    asked = parser.parse_args()
+    asked.scale = asked.scale or (0.02 if asked.quick else 1.0)
+    asked.peers = asked.peers or ",".join(_QUICK_PEERS if asked.quick else PEERS)
+    asked.workloads = asked.workloads or ",".join(_QUICK_PARTS if asked.quick else PARTS)
+    # A quick run's figures are no results.
+    asked.out = asked.out or (
+        Path(tempfile.gettempdir(), "results-quick.md") if asked.quick else HERE / "results.md"
     )
-
-
-def _settle(stored: Callable[[], int], quiet_s: float = 1.5) -> None:
-    """Wait until the store has stopped growing."""
-    last, since = stored(), time.monotonic()
-    while time.monotonic() - since < quiet_s:
-        time.sleep(0.1)
-        if (now := stored()) != last:
-            last, since = now, time.monotonic()
-
-
-def table(rows: list[Row]) -> str:
-    """The results as a Markdown table."""
-
-    def percentile(values: tuple[float, ...], share: float) -> float:
-        return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-    headers = [
-        *("workload", "peer", "stock cell, ms", "added: median, ms", "p99, ms", "max, ms"),
-        *("stored per cell, MB", "restore, s", "back"),
-    ]
-    body = [
-        [
-            row.workload,
-            row.peer,
-            f"{row.stock_s * 1e3:.1f}",
-            f"{statistics.median(row.added_s) * 1e3:.1f}",
-            f"{percentile(row.added_s, 0.99) * 1e3:.1f}",
-            f"{max(row.added_s) * 1e3:.1f}",
-            f"{row.stored_per_cell / 1e6:.3f}",
-            "" if row.restore_s is None else f"{row.restore_s:.2f}",
-            row.back,
-        ]
-        for row in rows
-    ]
-    return tabulate(body, headers, tablefmt="github", disable_numparse=True)
-
-
-def report(rows: list[Row], chosen: list[Workload], scale: float, load: float) -> str:
-    """The page that is written to benchmarks/results.md."""
-    packages = ("checkpoint-kernel", "ipykernel", "ipython", "dill", "cloudpickle", "numpy")
-    machine = (
-        f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}, "
-        + ", ".join(f"{package} {version(package)}" for package in packages)
-    )
-    lines = [
-        "# Benchmark results",
-        "",
-        f"`make bench ARGS='--scale {scale:g}'`, {datetime.now(UTC):%Y-%m-%d}: {machine}.",
-        "`added` is what a peer adds to a cell, against a stock kernel that runs the same cells",
-        "in turn. `restore` is the time until the variables are usable, less a bare start that",
-        "imports the same libraries. `back` compares the values after SIGKILL with those before.",
-        "",
-        *(f"- {workload.name}: {workload.title}" for workload in chosen),
-        "",
-        f"Sizes are those of the full workload times {scale:g}. Load average of the machine "
-        f"before the run: {load:.1f}.",
-        "",
-        table(rows),
-        "",
-    ]
-    return "\n".join(lines)
+    for given, known in ((asked.peers, PEERS), (asked.workloads, PARTS)):
+        if unknown := set(filter(None, given.split(","))) - set(known):
+            parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return asked
 
 
 def main() -> int:
-    """Run what was asked for, print the table, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=0.1, help="1 is the full size (default 0.1)")
-    parser.add_argument("--workloads", default="", help="comma-separated; default: all")
-    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated")
-    parser.add_argument("--out", type=Path, default=HERE / "results.md")
-    arguments = parser.parse_args()
-    asked = set(filter(None, arguments.workloads.split(",")))
-    chosen = [w for w in workloads(arguments.scale) if not asked or w.name in asked]
-    peers = arguments.peers.split(",")
-    if not chosen or (unknown := set(peers) - set(PEERS)):
-        parser.error(f"no such workload, or no such peer: {asked or unknown}; peers: {PEERS}")
-
+    """Run what was asked for; the page is printed and written."""
+    asked = _arguments()
     root = Path(tempfile.mkdtemp(prefix="checkpoint-bench-"))
-    rows: list[Row] = []
-    load, _, _ = os.getloadavg()
+    gc.disable()  # a collection here would be a slow cell there
     try:
-        environment = Environment(root)
-        os.environ.update(environment.variables)
-        environment.install()
-        for workload in chosen:
-            for peer in peers:
-                print(f"{workload.name} {peer} ...", file=sys.stderr, flush=True)
-                rows.append(measure(environment, workload, peer))
+        Bench(asked, root).run()
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    print(table(rows))
-    arguments.out.write_text(report(rows, chosen, arguments.scale, load))
+    print(asked.out.read_text())
+    print(f"written to {asked.out}", file=sys.stderr)
     return 0
 
 

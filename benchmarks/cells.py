@@ -1,0 +1,298 @@
+"""One peer on one workload, cell by cell beside a stock kernel that runs the same cells.
+
+Top to bottom: set up both; cells with a pause between them; cells back to back; a few with
+the memory watched; SIGKILL and back, several times. A noisy machine hits both kernels alike.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engine import Engine, engine, since
+from kernels import Cell, CellFailed, CutOff, Kernel, two_kernels
+from peers import Peer
+from processes import descendants, faults, peak_memory, processor_s
+from workloads import Workload
+
+# Somebody typing fast. Background work may go on in the next cell.
+PAUSE_S = 0.3
+_BLOCK = 10
+_RUN_ALL_CELLS = 30
+_MEMORY_CELLS = 4
+_FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is run."""
+
+    cells: int = 30  # per regime
+    restores: int = 3
+    try_s: float = 20.0  # of a regime: then enough has been seen of a slow peer
+    quiet_s: float = 1.0  # so long without a sign of background work means that it is over
+    limit_s: float = 120.0  # then the peer is cut off
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same cell in both kernels. `faults`: pages that only the tested one had to be given."""
+
+    stock_s: float
+    tested_s: float
+    began: float  # monotonic, of the tested one
+    faults: int
+
+    @property
+    def added_s(self) -> float:
+        """What the user waits longer; negative by noise."""
+        return self.tested_s - self.stock_s
+
+
+@dataclass
+class Measured:
+    """What became of one peer on one workload; what was not reached is None or empty."""
+
+    workload: str
+    peer: str
+    typing: list[Pair] = field(default_factory=list)
+    run_all: list[Pair] = field(default_factory=list)
+    typing_engine: Engine | None = None
+    run_all_engine: Engine | None = None
+    new_bytes: float | None = None  # per cell, typing
+    processor_s: float | None = None  # per cell, typing: in all, beyond stock's
+    extra_bytes: int | None = None  # peak beyond stock's peak
+    stock_bytes: int | None = None  # stock's peak
+    restores_s: list[float] = field(default_factory=list)  # each less a bare start
+    back: str | None = None
+    all_back: bool = False
+    untold: list[str] | None = None  # cannot be saved, not back, and nobody was told
+    yardstick: float = 0.0
+    trouble: str | None = None  # cut off, or failed
+
+    @property
+    def restore_s(self) -> float | None:
+        """The median."""
+        return statistics.median(self.restores_s) if self.restores_s else None
+
+
+def measure(workload: Workload, peer: Peer, effort: Effort) -> Measured:
+    """All of it. Never raises for what the peer does: that is in `trouble`."""
+    done = Measured(workload.name, peer.name)
+    os.sync()  # the write-back of the run before must not slow this one
+    deadline = time.monotonic() + effort.limit_s
+    try:
+        with two_kernels(peer.stock(), peer.start(), deadline) as (stock, tested):
+            side = Side(workload, peer, stock, tested, effort)
+            side.set_up()
+            done.yardstick = float(stock.value(workload.yardstick))
+            _typing(side, done, effort)
+            if not workload.fixed:
+                _run_all(side, done, effort)
+                _memory(side, done)
+            if peer.saves:
+                _restore(side, done, effort)
+    except CutOff:
+        done.trouble = f"cut off after {effort.limit_s:.0f} s"
+    except (CellFailed, RuntimeError, OSError) as why:
+        done.trouble = f"failed: {why}"
+    finally:
+        peer.clear()
+    return done
+
+
+class Side:
+    """Two kernels side by side, in the same state."""
+
+    def __init__(
+        self, workload: Workload, peer: Peer, stock: Kernel, tested: Kernel, effort: Effort
+    ) -> None:
+        self.workload, self.peer, self.stock, self.tested = workload, peer, stock, tested
+        self.effort = effort
+        self._count = 0
+
+    def set_up(self) -> None:
+        """The peer, the imports, the variables."""
+        self.peer.attach(self.tested)
+        for code in (self.workload.imports, *self.workload.setup):
+            self.stock.run(code)
+            self.run_tested(code)
+        self.settle()
+
+    def run_tested(self, code: str) -> Cell:
+        """A cell in the peer's kernel, with what the user waits for after it."""
+        cell = self.tested.run(code)
+        self.peer.after_cell(self.tested)
+        return Cell(cell.began, time.monotonic() - cell.began, cell.text)
+
+    def codes(self, count: int) -> list[str]:
+        """The next cells."""
+        self._count += count
+        return [self.workload.cell(n) for n in range(self._count - count, self._count)]
+
+    def settle(self) -> None:
+        """Wait until nothing works in the background any more."""
+        if not self.peer.background:
+            return
+        quiet, last = time.monotonic(), self.peer.written()
+        while time.monotonic() - quiet < self.effort.quiet_s:
+            if time.monotonic() > self.tested.deadline:
+                raise CutOff
+            time.sleep(0.1)
+            now = self.peer.written()
+            if now != last or descendants(self.tested.pid):
+                quiet, last = time.monotonic(), now
+
+    def pair(self, code: str, stock_first: bool) -> Pair:
+        """The cell in both."""
+        if stock_first:
+            plain, tested = self.counted_stock(code), self.counted_tested(code)
+        else:
+            tested, plain = self.counted_tested(code), self.counted_stock(code)
+        return pair_of(plain, tested)
+
+    def counted_stock(self, code: str) -> tuple[Cell, int]:
+        """The cell in the stock kernel, and how many pages that was given meanwhile."""
+        before = faults(self.stock.pid)
+        return self.stock.run(code), faults(self.stock.pid) - before
+
+    def counted_tested(self, code: str) -> tuple[Cell, int]:
+        """The same in the peer's."""
+        before = faults(self.tested.pid)
+        return self.run_tested(code), faults(self.tested.pid) - before
+
+    def processor_s(self) -> float:
+        """How much more the peer's kernel has worked than the stock one, since their starts."""
+        return processor_s(self.tested.pid, self.tested.root) - processor_s(
+            self.stock.pid, self.stock.root
+        )
+
+    def digests(self, one: Kernel) -> dict[str, str]:
+        """What the variables are worth."""
+        names, expressions = list(self.workload.names), list(self.workload.expressions)
+        text = f"__import__('bench_digests').digest({names!r}, {expressions!r})"
+        return dict(one.value(text))
+
+
+def pair_of(plain: tuple[Cell, int], tested: tuple[Cell, int]) -> Pair:
+    """Two runs of the same cell, with the faults of each."""
+    return Pair(plain[0].took_s, tested[0].took_s, tested[0].began, tested[1] - plain[1])
+
+
+def with_pauses(side: Side, count: int, each: Callable[[], object] = lambda: None) -> list[Pair]:
+    """Cells with a pause before each; the kernels take turns in going first."""
+    pairs: list[Pair] = []
+    began = time.monotonic()
+    for code in side.codes(count):
+        time.sleep(PAUSE_S)
+        pairs.append(side.pair(code, stock_first=len(pairs) % 2 == 0))
+        each()
+        enough = not side.workload.fixed and len(pairs) >= _FEWEST
+        if enough and time.monotonic() - began > side.effort.try_s:
+            break
+    return pairs
+
+
+def back_to_back(side: Side, count: int) -> list[Pair]:
+    """Blocks of cells without a pause, in one kernel and then in the other."""
+    pairs: list[Pair] = []
+    began = time.monotonic()
+    while len(pairs) < count and time.monotonic() - began < side.effort.try_s:
+        codes = side.codes(min(_BLOCK, count - len(pairs)))
+        plain = [side.counted_stock(code) for code in codes]
+        tested = [side.counted_tested(code) for code in codes]
+        side.settle()
+        pairs += [pair_of(a, b) for a, b in zip(plain, tested, strict=True)]
+    return pairs
+
+
+def _typing(side: Side, done: Measured, effort: Effort) -> None:
+    before = engine(side.peer, side.tested)
+    side.settle()
+    worked, written = side.processor_s(), side.peer.written()
+    done.typing = with_pauses(side, side.workload.fixed or effort.cells, side.peer.written)
+    side.settle()
+    done.processor_s = (side.processor_s() - worked) / len(done.typing)
+    done.new_bytes = (side.peer.written() - written) / len(done.typing)
+    done.typing_engine = since(before, engine(side.peer, side.tested))
+
+
+def _run_all(side: Side, done: Measured, effort: Effort) -> None:
+    typical_s = statistics.median(pair.tested_s for pair in done.typing)
+    if typical_s * _BLOCK > effort.try_s:
+        return
+    before = engine(side.peer, side.tested)
+    done.run_all = back_to_back(side, min(effort.cells, _RUN_ALL_CELLS))
+    done.run_all_engine = since(before, engine(side.peer, side.tested))
+
+
+def _memory(side: Side, done: Measured) -> None:
+    """Apart from the timed cells: reading memory slows the kernel that is read."""
+    codes = side.codes(_MEMORY_CELLS)
+    side.settle()
+    with peak_memory(side.tested.root) as ours:
+        for code in codes:
+            side.run_tested(code)
+            time.sleep(PAUSE_S)
+        side.settle()
+    with peak_memory(side.stock.root) as stock:
+        for code in codes:
+            side.stock.run(code)
+            time.sleep(PAUSE_S)
+    done.extra_bytes, done.stock_bytes = ours.bytes - stock.bytes, stock.bytes
+
+
+def _restore(side: Side, done: Measured, effort: Effort) -> None:
+    """Kill both, start both, and see when the variables are usable and what they are."""
+    workload, stock, tested = side.workload, side.stock, side.tested
+    expected = side.digests(tested)
+    runs = _runs(workload)
+    side.settle()
+    for _ in range(effort.restores):
+        stock.kill()
+        stock.start_again()
+        bare_s = stock.ready_s + stock.run(workload.imports).took_s
+        tested.kill()
+        try:
+            side.peer.start_again(tested)
+            began = time.monotonic()
+            side.peer.bring_back(tested)
+            loaded_s = time.monotonic() - began
+            # One cell, as for the stock kernel; it needs the variables.
+            cell = tested.run(f"{workload.imports}\n{workload.touch};")
+        except CellFailed as why:
+            done.back = f"no: {why}"
+            return
+        done.restores_s.append(tested.ready_s + loaded_s + cell.took_s - bare_s)
+        if len(done.restores_s) == 1:
+            _compare(side, done, expected, cell.text)
+        side.settle()
+    again = _runs(workload) - runs
+    if again > 0:
+        done.all_back, done.back = False, f"{done.back}; ran {again} cells again"
+
+
+def _compare(side: Side, done: Measured, expected: dict[str, str], notice: str) -> None:
+    got = side.digests(side.tested)
+    wrong = [name for name in expected if got.get(name) != expected[name]]
+    right = len(expected) - len(wrong)
+    done.all_back = not wrong
+    done.back = f"all {right}"
+    if wrong:
+        shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+        done.back = f"{right} of {len(expected)} (not {shown})"
+        if side.peer.background:
+            done.trouble = f"the kernel said: {' '.join(notice.split())}"
+    if side.workload.others:
+        living = side.tested.value(f"[n for n in {side.workload.others!r} if n in globals()]")
+        done.untold = [n for n in side.workload.others if n not in living and n not in notice]
+
+
+def _runs(workload: Workload) -> int:
+    """How often setup cells have run so far, by their own record."""
+    if workload.log is None or not workload.log.exists():
+        return 0
+    return len(workload.log.read_text().splitlines())
