@@ -21,6 +21,7 @@ from ipykernel.ipkernel import IPythonKernel
 from . import last_words, manifest, notice, restore, safe_point
 from .checkpoint import Checkpointer
 from .clockwork import Clockwork, cell_line
+from .ending import Ending
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .magics import CheckpointMagics
@@ -32,10 +33,6 @@ from .touched import Touched
 
 # Debuggers ask these of every kernel, or only look.
 _READING_DEBUG_REQUESTS = frozenset({"debugInfo", "initialize", "disconnect", "modules", "source"})
-# Jupyter sends SIGTERM 2.5 s after a shutdown request that was not obeyed.
-_SHUTDOWN_LIMIT_S = 2.0
-# SIGTERM from outside is usually followed by SIGKILL after 10 s or more.
-_SIGTERM_LIMIT_S = 5.0
 
 
 class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
@@ -104,10 +101,13 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         shell.events.register("pre_run_cell", self._guarded(self._cell_begins))
         shell.events.register("post_run_cell", self._guarded(self._cell_ended))
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        self.ending = Ending(self._handles_sigterm, self._save_and_be_ended)
+        self.ending.listen()
         os.register_at_fork(after_in_child=self._in_forked_child)
         last_words.install(self._note_end)
         atexit.register(self._at_exit)
         self.clockwork.start()
+        self.ending.start()
 
     def _when_idle(self, delay_s: float, function: Callable[[], None]) -> None:
         """Call it on the event loop, between two messages. Any thread."""
@@ -134,7 +134,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     def _in_forked_child(self) -> None:
         """Workers that the user forks die of SIGTERM as anywhere, and save nothing."""
-        if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
+        self.ending.in_forked_child()
+        if self._handles_sigterm():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     # --- cells --------------------------------------------------------------------------
@@ -202,6 +203,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             cells_started=self.recorder.flight.cells_started + counted,
         )
         self.clockwork.cell_began()
+        self.ending.listen()
         self._changed()
         if info.store_history:
             self._say()
@@ -300,6 +302,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     def do_shutdown(self, restart: bool) -> dict[str, Any]:
         """A shutdown_request, in the control thread, perhaps while a cell runs."""
         self.recorder.update(shutdown="restart" if restart else "shutdown")
+        if not restart:
+            self.ending.shutdown_requested()
         result: dict[str, Any] = super().do_shutdown(restart)
         return result
 
@@ -307,41 +311,56 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         """In the main thread, after the event loop has ended."""
         if self.recorder.flight.exiting is None and self.recorder.flight.shutdown is None:
             self.recorder.update(exiting="exit()")
+        self.ending.in_hand()
         self.clockwork.stop()
         if self.recorder.flight.shutdown != "restart":
-            self.save_last("shutdown", _SHUTDOWN_LIMIT_S, IDLE)
+            self.save_last("shutdown", IDLE)
 
-    def save_last(self, reason: str, limit_s: float, position: safe_point.Position) -> None:
-        """The last state, as far as it gets within `limit_s`."""
+    def save_last(self, reason: str, position: safe_point.Position) -> None:
+        """The last state, as far as it gets in the time that there is."""
         checkpointer = self.checkpointer
         if checkpointer is None or self._switched_off:
             return
-        deadline = time.monotonic() + limit_s
+        deadline = time.monotonic() + self.session_record.settings.shutdown_wait
         if checkpointer.finish(deadline) and checkpointer.stale_since is not None:
             checkpointer.save(reason, position, deadline - time.monotonic())
 
     def _on_sigterm(self, _number: int, frame: Any) -> None:
         """Culler, batch system, server: save, then die of the signal as anybody would."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one changes nothing
+        self.ending.in_hand()
         self.recorder.update(exiting="SIGTERM")
         if self.recorder.flight.shutdown != "restart":
             flight = self.recorder.flight
             position = safe_point.examine(frame, self.shell.user_ns, flight.cell_file)
             with contextlib.suppress(Exception, KeyboardInterrupt):
-                self.save_last("SIGTERM", _SIGTERM_LIMIT_S, position)
+                self.save_last("SIGTERM", position)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         last_words.quiet_kill(os.getpid(), signal.SIGTERM)
 
     def parent_gone(self) -> None:
         """The supervisor has died (any thread): save what can be had, then leave."""
         self.recorder.update(exiting="parent gone")
+        self._save_from_another_thread("parent-gone")
+
+    def _save_and_be_ended(self, reason: str) -> None:
+        """For `Ending`, in its thread: the main thread is in a call that does not end."""
+        if reason == "SIGTERM":
+            self.recorder.update(exiting=reason)
+        if self.recorder.flight.shutdown != "restart":
+            self._save_from_another_thread(reason)
+
+    def _handles_sigterm(self) -> bool:
+        return signal.getsignal(signal.SIGTERM) == self._on_sigterm
+
+    def _save_from_another_thread(self, reason: str) -> None:
+        """The main thread runs on: what its line was given may be half done."""
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         flight = self.recorder.flight
-        # The main thread runs on: what its line was given may be half done.
         in_c = flight.state == "busy"
-        position = safe_point.examine(frame, self.shell.user_ns, flight.cell_file, in_c)
         with contextlib.suppress(Exception):
-            self.save_last("parent-gone", _SIGTERM_LIMIT_S, position)
+            position = safe_point.examine(frame, self.shell.user_ns, flight.cell_file, in_c)
+            self.save_last(reason, position)
 
     def _note_end(self, **fields: str) -> None:
         """The user's code is about to end the kernel: which line, before it is too late."""

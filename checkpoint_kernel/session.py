@@ -42,6 +42,7 @@ class Settings:
     keep: int = 20
     store_limit_bytes: int | None = None  # None: the smaller of 20 % of the free disk and 20 GB
     exclude: tuple[str, ...] = ()
+    shutdown_wait: float = 30.0  # seconds that a last checkpoint may take
 
 
 @dataclass(frozen=True)

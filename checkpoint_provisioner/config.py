@@ -46,6 +46,7 @@ class Config:
     keep: int = 20
     store_limit: str | None = None  # None: the smaller of 20 % of the free disk and 20 GB
     exclude: tuple[str, ...] = ()
+    shutdown_wait: float = 30.0  # seconds
 
     def settings(self) -> Settings:
         """The part of it that the kernel is told."""
@@ -56,6 +57,7 @@ class Config:
             keep=self.keep,
             store_limit_bytes=None if self.store_limit is None else parse_size(self.store_limit),
             exclude=self.exclude,
+            shutdown_wait=self.shutdown_wait,
         )
 
 
@@ -233,6 +235,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "keep": _keep,
     "store_limit": _store_limit,
     "exclude": _exclude,
+    "shutdown_wait": _interval,
 }
 KEYS = tuple(_CHECKS)
 

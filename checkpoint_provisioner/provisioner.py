@@ -19,7 +19,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_core.paths import jupyter_data_dir
 from traitlets import Any as AnyTrait
 
-from checkpoint_kernel import contract, session
+from checkpoint_kernel import contract, flight_recorder, session
 
 from . import config, notebook, post_mortem, server_request, supervisor_answer
 from .kernel_process import KernelProcess
@@ -28,6 +28,10 @@ from .other_python import check_importable
 
 # A supervisor that is still there so long after a kernel that we killed hangs.
 HUNG_SUPERVISOR_S = 3.0
+# The kernel notes its memory every second.
+STUCK_AFTER_S = 3.0
+# A slow disk; the memory stands for what a last checkpoint has to write at most.
+SAVED_BYTES_PER_S = 50e6
 # What KernelProvisionerFactory gives beside the config of kernel.json.
 _FROM_FACTORY = ("kernel_id", "kernel_spec", "parent", "config")
 
@@ -62,6 +66,9 @@ class CheckpointProvisioner(LocalProvisioner):
         None, help="Disk quota per user. The smaller of 20 % of the free disk and 20 GB."
     ).tag(config=True)
     exclude = AnyTrait(None, help="Glob patterns of names never saved. Secrets.").tag(config=True)
+    shutdown_wait = AnyTrait(
+        None, help="Seconds that a last checkpoint may take when a kernel is asked to go. 30."
+    ).tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:
         # kernel.json's config arrives as keyword arguments. traitlets ignores unknown ones,
@@ -76,6 +83,8 @@ class CheckpointProvisioner(LocalProvisioner):
         self._kernel: KernelProcess | None = None
         self._kernel_gone_since: float | None = None
         self._killing = False
+        self._restarting = False  # of the last shutdown request
+        self._shutdown_wait_s = 0.0  # of the kernel that runs
         self._told = False  # the end of this kernel is logged
         self._passed_env: dict[str, str] | None = None
 
@@ -130,6 +139,7 @@ class CheckpointProvisioner(LocalProvisioner):
         if isinstance(answer, NotStarted):
             await super().wait()  # reaps the supervisor: there is no kernel
             raise RuntimeError(answer.error)
+        self._shutdown_wait_s = settings.shutdown_wait
         self._started(answer)
         return connection_info
 
@@ -225,9 +235,23 @@ class CheckpointProvisioner(LocalProvisioner):
 
     async def shutdown_requested(self, restart: bool = False) -> None:
         """Write down that somebody asked, if the kernel lives."""
+        self._restarting = restart
         if await self.poll() is None:
             self._intend("restart" if restart else "shutdown")
             self._set_reason("")
+
+    def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
+        """Seconds until SIGKILL, of which half pass before SIGTERM: enough for a last checkpoint.
+
+        A kernel that is done earlier ends earlier. A restart begins clean and saves nothing.
+        """
+        if self._restarting or self.session_directory is None:
+            return recommended
+        flight = flight_recorder.read(self.session_directory / contract.FLIGHT_FILE)
+        if flight is None:
+            return recommended
+        wait_s = shutdown_wait_s(flight, time.time(), recommended, self._shutdown_wait_s)
+        return max(recommended, wait_s)
 
     async def terminate(self, restart: bool = False) -> None:
         """SIGTERM to the kernel's group."""
@@ -299,6 +323,16 @@ class CheckpointProvisioner(LocalProvisioner):
         """`reason` in jupyter_server's model of the kernel (REST), where it has one."""
         if self.parent is not None and hasattr(self.parent, "reason"):
             self.parent.reason = text
+
+
+def shutdown_wait_s(
+    flight: flight_recorder.Flight, now: float, recommended_s: float, limit_s: float
+) -> float:
+    """How long a kernel may take to go, saving what it has; `now` is `time.time()`."""
+    if now - flight.sampled > STUCK_AFTER_S:
+        return recommended_s  # one call of C code keeps all threads from running: nothing is saved
+    checkpoints = 1 if flight.snapshot_pid is None else 2  # the one under way, and the last
+    return min(recommended_s + checkpoints * flight.rss_bytes / SAVED_BYTES_PER_S, limit_s)
 
 
 def _kill(process: subprocess.Popen[Any] | None) -> None:

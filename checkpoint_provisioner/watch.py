@@ -24,8 +24,8 @@ from .launch import is_ours
 from .stderr_relay import StderrRelay
 
 TICK_S = 1.0
-# What a kernel has to save its state in after its server is gone.
-LAST_SAVE_S = 10.0
+# What a kernel has to end in after its server is gone; longer if its last checkpoint may take so.
+LEAST_LAST_SAVE_S = 10.0
 
 
 @dataclass
@@ -52,6 +52,7 @@ class Watch:
         self._signals: list[SignalSeen] = []
         self._sent: list[int] = []
         self._server_gone_since: float | None = None
+        self._last_save_s = max(kernel.session.settings.shutdown_wait, LEAST_LAST_SAVE_S)
         self._selector = selectors.DefaultSelector()
         self._kernel_fd = os.pidfd_open(kernel.pid)
         self._signal_fd = process.open_signals(process.WATCHED)
@@ -112,7 +113,7 @@ class Watch:
         return fd
 
     def _look_for_server(self) -> None:
-        """End a kernel whose server is gone; it has `LAST_SAVE_S` to save its state."""
+        """End a kernel whose server is gone; it has `shutdown_wait` to save its state."""
         if self._independent or os.getppid() == self._server_pid:
             return
         kernel = self._kernel
@@ -124,7 +125,7 @@ class Watch:
                 self._samples.notes.append(f"the intent could not be written: {why}")
             self._sent.append(signal.SIGTERM)
             process.send(kernel.pid, signal.SIGTERM)
-        elif time.monotonic() - self._server_gone_since > LAST_SAVE_S:
+        elif time.monotonic() - self._server_gone_since > self._last_save_s:
             self._sent.append(signal.SIGKILL)
             process.send(kernel.pid, signal.SIGKILL, group=True)
 

@@ -23,6 +23,7 @@ def test_an_empty_config_has_the_documented_defaults() -> None:
         keep=20,
         store_limit=None,
         exclude=(),
+        shutdown_wait=30.0,
     )
 
 
@@ -118,6 +119,8 @@ def test_settings_carry_what_the_kernel_needs() -> None:
         ("keep", "20", "without quotes"),
         ("store_limit", "20%", '"8G"'),
         ("store_limit", 0, "more than 0"),
+        ("shutdown_wait", "30", "without quotes"),
+        ("shutdown_wait", -1, "not negative"),
         ("exclude", "secret_*", 'did you mean ["secret_*"]'),
         ("exclude", [1], "list of glob patterns"),
         ("exclude", {"a": 1}, "list of glob patterns"),

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import stat
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from jupyter_client.kernelspec import KernelSpec
 from traitlets.config import Config
 
 from checkpoint_kernel import contract
+from checkpoint_kernel.flight_recorder import Flight, FlightRecorder
 from checkpoint_kernel.session import Cap, Settings
 from checkpoint_provisioner import notebook, other_python, self_supervise
 from checkpoint_provisioner.config import ConfigError
 from checkpoint_provisioner.launch import Launch, NotStarted, Started, is_ours, parse_answer
-from checkpoint_provisioner.provisioner import CheckpointProvisioner
+from checkpoint_provisioner.provisioner import CheckpointProvisioner, shutdown_wait_s
 
 
 def provisioner(operator: dict[str, Any] | None = None, **kernel_json: Any) -> Any:
@@ -68,6 +70,48 @@ def test_a_bad_trait_of_the_operators_is_refused_like_a_bad_key() -> None:
 
 
 # --- which notebook ---
+
+
+NOW = 1_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("flight", "seconds"),
+    [
+        (Flight(sampled=NOW, rss_bytes=100_000_000), 7.0),
+        (Flight(sampled=NOW, rss_bytes=100_000_000, snapshot_pid=7), 9.0),
+        (Flight(sampled=NOW, rss_bytes=100_000_000_000), 30.0),
+        (Flight(sampled=NOW - 60, rss_bytes=100_000_000_000), 5.0),
+    ],
+    ids=["small", "snapshot under way", "large", "stuck"],
+)
+def test_a_kernel_is_given_the_time_that_its_last_checkpoint_may_take(
+    flight: Flight, seconds: float
+) -> None:
+    assert shutdown_wait_s(flight, NOW, 5.0, 30.0) == seconds
+
+
+def running_kernel(tmp_path: Path, **kernel_json: Any) -> Any:
+    one = provisioner(**kernel_json)
+    one.session_directory = tmp_path
+    one._shutdown_wait_s = one.config_now().shutdown_wait
+    FlightRecorder(tmp_path / contract.FLIGHT_FILE).update(sampled=time.time(), rss_bytes=10**12)
+    return one
+
+
+def test_the_time_to_go_is_never_shorter_than_jupyters_own(tmp_path: Path) -> None:
+    assert provisioner().get_shutdown_wait_time(5.0) == 5.0  # nothing was started
+    assert running_kernel(tmp_path).get_shutdown_wait_time(5.0) == 30.0
+    assert running_kernel(tmp_path).get_shutdown_wait_time(60.0) == 60.0
+    assert running_kernel(tmp_path, shutdown_wait=0).get_shutdown_wait_time(5.0) == 5.0
+
+
+def test_a_restart_gets_no_more_time_than_jupyters_own(tmp_path: Path) -> None:
+    one = running_kernel(tmp_path)
+    asyncio.run(one.shutdown_requested(restart=True))
+    assert one.get_shutdown_wait_time(5.0) == 5.0
+    asyncio.run(one.shutdown_requested(restart=False))
+    assert one.get_shutdown_wait_time(5.0) == 30.0
 
 
 def of(name: str | None, root: Path | None = None, cwd: Path | None = None) -> notebook.Notebook:
