@@ -53,7 +53,14 @@ _FAILED: Final = ctypes.c_void_p(-1).value
 _MADV_HUGEPAGE: Final = getattr(mmap, "MADV_HUGEPAGE", None)
 
 # Reservations into which a map could not be laid: they may have a hole now (see `lay`).
-_never_unmapped: list[mmap.mmap] = []
+_never_unmapped: list[PrivateMemory] = []
+
+
+class PrivateMemory(mmap.mmap):
+    """Memory of a restored storage. No other process or file sees it: who else than its views
+    could change it? An mmap of the user's may be shared."""
+
+    __slots__ = ()
 
 
 class CannotMap(Exception):
@@ -115,13 +122,13 @@ def is_local(fd: int) -> bool:
     return kind & 0xFFFFFFFF in _LOCAL
 
 
-def own(length: int) -> bytearray | mmap.mmap:
+def own(length: int) -> bytearray | PrivateMemory:
     """Writable memory, all zeros, that belongs to nobody else; in huge pages if it is large."""
     if length < _OWN_MAP_FROM:
         return bytearray(length)
     # Private: Python's default for anonymous maps is shared, and then a snapshot process
     # would see what the user writes after the fork.
-    memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = PrivateMemory(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if _MADV_HUGEPAGE is not None:
         try:
             memory.madvise(_MADV_HUGEPAGE)
@@ -130,19 +137,19 @@ def own(length: int) -> bytearray | mmap.mmap:
     return memory
 
 
-def reserve(length: int) -> mmap.mmap:
+def reserve(length: int) -> PrivateMemory:
     """A range of addresses to lay maps into; what is left uncovered is memory, all zeros.
 
     Everything in it is unmapped when the last view of it is gone. Raises CannotMap.
     """
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
     try:
-        return mmap.mmap(-1, length, flags=flags)
+        return PrivateMemory(-1, length, flags=flags)
     except OSError as why:
         raise CannotMap(f"no room for {length} bytes: {why}") from why
 
 
-def lay(memory: mmap.mmap, start: int, fd: int, offset: int, length: int) -> None:
+def lay(memory: PrivateMemory, start: int, fd: int, offset: int, length: int) -> None:
     """Map `length` bytes of a file from `offset` at `start` of a reservation.
 
     `start` and `offset` are multiples of the page size, and the file reaches at least to the

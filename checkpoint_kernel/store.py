@@ -103,7 +103,7 @@ class Store:
         self._bad: dict[str, Finding] = {}
         self._manifests: manifest.Cache = {}
         self._verified: set[bytes] = set()  # chunks of earlier boots, read and found whole
-        self._damaged: set[bytes] = set()  # chunks whose bytes are wrong, or cannot be read
+        self._damaged: set[tuple[Path, bytes]] = set()  # copies of chunks that are not whole
         self._complete: set[bytes] = set()  # recipes all of whose chunks are there
         self.verification = Verification(self)  # of what restores map
 
@@ -218,9 +218,9 @@ class Store:
         if segment.boot_id != self.boot_id and location and location[0] is segment:
             self._verified.add(entry.digest)
 
-    def note_damaged(self, digest: bytes) -> None:
-        """A chunk's bytes are wrong, or cannot be read: nothing new may refer to it."""
-        self._damaged.add(digest)
+    def note_damaged(self, segment: Segment, entry: Entry) -> None:
+        """This copy of a chunk is wrong, or cannot be read: nothing new may refer to it."""
+        self._damaged.add((segment.path, entry.digest))
         self._complete.clear()
 
     def is_trusted(self, digest: bytes, reader: Reader) -> bool:
@@ -230,7 +230,7 @@ class Store:
         torn, whatever the disk promised.
         """
         location = self._index.get(digest)
-        if location is None or digest in self._damaged:
+        if location is None or (location[0].path, digest) in self._damaged:
             return False
         if location[0].boot_id == self.boot_id != bytes(16) or digest in self._verified:
             return True

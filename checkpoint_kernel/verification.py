@@ -63,8 +63,9 @@ class Verification:
         self._store = store
         self._lock = threading.Lock()  # of the three below
         self._tasks: collections.deque[_Task] = collections.deque()
-        self._thread: threading.Thread | None = None
+        self._working = False
         self._held: dict[Path, int] = {}
+        self._thread: threading.Thread | None = None  # the last one
         self._stopped = threading.Event()
         self._damages: collections.deque[Damage] = collections.deque()
         self._results: dict[tuple[Path, int], str | None] = {}  # by place: None is whole
@@ -83,7 +84,8 @@ class Verification:
     def begin(self) -> None:
         """Start the thread, unless there is nothing to do or it is at work."""
         with self._lock:
-            if self._thread is None and self._tasks:
+            if self._tasks and not self._working:
+                self._working = True
                 self._stopped.clear()
                 self._thread = threading.Thread(
                     target=self._run, name="checkpoint-kernel-verification", daemon=True
@@ -93,16 +95,13 @@ class Verification:
     def stop(self, wait_s: float = 1.0) -> None:
         """Ask the thread to end after the chunk that it is reading, and wait for it."""
         self._stopped.set()
-        thread = self._thread
-        if thread is not None:
-            thread.join(wait_s)
+        self.finish(wait_s)
 
     def finish(self, wait_s: float) -> bool:
         """Wait until everything is verified; whether it is."""
-        thread = self._thread
-        if thread is not None:
-            thread.join(wait_s)
-        return not self._tasks
+        if self._thread is not None:
+            self._thread.join(wait_s)
+        return not (self._tasks or self._working)
 
     @property
     def remaining_bytes(self) -> int:
@@ -151,7 +150,7 @@ class Verification:
         with self._lock:
             if self._tasks and not self._stopped.is_set():
                 return self._tasks.popleft()
-            self._thread = None
+            self._working = False
             self._results.clear()
             for fd in self._held.values():
                 os.close(fd)
@@ -188,12 +187,12 @@ class Verification:
                 finally:
                     os.close(fd)
         except OSError as why:
-            self._store.note_damaged(task.entry.digest)
+            self._store.note_damaged(task.segment, task.entry)
             return f"{path.name} cannot be read: {why.strerror or why}"
         if whole:
             self._store.note_verified(task.segment, task.entry)
             return None
-        self._store.note_damaged(task.entry.digest)
+        self._store.note_damaged(task.segment, task.entry)
         return f"the bytes in {path.name} are not those that were written"
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import mmap
 import sys
+import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +15,7 @@ from typing import Any
 import interactive
 import pytest
 
-from checkpoint_kernel import flight_recorder, restore, safe_point
+from checkpoint_kernel import flight_recorder, mapped_memory, notice, restore, safe_point
 from checkpoint_kernel.contract import FLIGHT_FILE
 from checkpoint_kernel.flight_recorder import FlightRecorder
 from checkpoint_kernel.manifest import Manifest, Skipped
@@ -334,3 +338,130 @@ def test_the_locals_of_running_functions_are_loaded_and_bound_nowhere(
     assert frames == {"0:train": {"epochs": 3, "losses": [0.5]}}
     assert "losses" not in shell.user_ns
     assert [s.name for s in taken[0].skipped] == ["0:train.bad"]
+
+
+class TestLargeArrays:
+    """They are mapped; what is wrong with them is found while the user works on."""
+
+    @pytest.fixture(autouse=True)
+    def any_filesystem(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        if sys.platform != "linux" or mmap.PAGESIZE != 4096:
+            pytest.skip("only pages of 4 KB are mapped")
+        monkeypatch.setattr(mapped_memory, "is_local", lambda fd: True)
+        monkeypatch.setattr(mapped_memory, "ALWAYS_FROM_BYTES", 8 << 20)
+
+    CELL = "import numpy as np; big = np.random.default_rng(1).random(1_200_000); tail = big[-9:]"
+
+    @staticmethod
+    def mapped(store: Store) -> int:
+        return Path("/proc/self/maps").read_text().count(f"{store.directory}/segments/")
+
+    @staticmethod
+    def damage(store: Store, array: Any) -> None:
+        content = array[300_000:300_010].tobytes()
+        for path in (store.directory / "segments").iterdir():
+            if content in (whole := path.read_bytes()):
+                path.chmod(0o600)
+                path.write_bytes(whole.replace(content, bytes(len(content))))
+
+    def test_they_come_back_writable_shared_with_their_views_and_are_saved_again(
+        self, shell: Any, store: Store, start: Callable[..., Any]
+    ) -> None:
+        interactive.run(shell, self.CELL)
+        expected = shell.user_ns["big"].copy()
+        reborn, report = start(interactive.save(shell, store).id)
+        assert {"big", "tail"} <= set(report.restored)
+        assert self.mapped(store) == 1
+        assert (reborn.user_ns["big"] == expected).all()
+        interactive.run(reborn, "tail[:] = 7.0; big[0] = 8.0")
+        expected[-9:], expected[0] = 7.0, 8.0
+        again, _ = start(interactive.save(reborn, store, seq=2).id)
+        assert (again.user_ns["big"] == expected).all()
+        assert (reborn.user_ns["big"] == expected).all()
+
+    def test_no_thread_that_read_is_left(
+        self, shell: Any, store: Store, start: Callable[..., Any]
+    ) -> None:
+        interactive.run(shell, self.CELL)
+        start(interactive.save(shell, store).id)
+        assert not [t for t in threading.enumerate() if "reader" in t.name]
+
+    def test_damage_is_said_before_the_next_cell_with_the_way_back(
+        self, shell: Any, store: Store, start: Callable[..., Any]
+    ) -> None:
+        interactive.run(shell, self.CELL)
+        first = interactive.save(shell, store)
+        interactive.run(shell, "big[300_000:300_010] = 1.5")
+        second = interactive.save(shell, store, seq=2)
+        self.damage(store, shell.user_ns["big"])
+        reborn, report = start(second.id)
+        assert report.not_restored == ()
+        assert (reborn.user_ns["big"][300_000:300_010] == 0).all()
+        # `start` opened no second store, as a kernel does: this is the one that it used.
+        assert store.verification.finish(30)
+        found = store.verification.announcements()
+        assert [(d.names, d.damaged_bytes, whole) for d, whole in found] == [
+            (("big", "tail"), 1 << 20, first)
+        ]
+        text = " ".join(notice.damaged(found))
+        assert "big, tail: 1.0 MB of what was restored is damaged in the store" in text
+        assert f"%checkpoint restore {first.id} big tail" in text
+        restore.on_request(reborn, store, first, ["big", "tail"])
+        assert not (reborn.user_ns["big"][300_000:300_010] == 0).any()
+
+    def test_after_a_bus_error_they_are_read_and_damage_is_a_reason(
+        self, shell: Any, store: Store, start: Callable[..., Any]
+    ) -> None:
+        interactive.run(shell, self.CELL, "small = 1")
+        saved = interactive.save(shell, store)
+        self.damage(store, shell.user_ns["big"])
+        deaths = store.directory / "deaths"
+        deaths.mkdir()
+        (deaths / "d.json").write_text('{"cause": "bus-error"}')
+        reborn, report = start(saved.id, death="d.json")
+        assert self.mapped(store) == 0
+        assert reborn.user_ns["small"] == 1
+        assert set(reasons(report)) == {"big", "tail"}
+        assert "digest differs" in reasons(report)["big"]
+
+    def test_locals_of_functions_are_mapped_and_verified_too(
+        self, shell: Any, store: Store
+    ) -> None:
+        interactive.run(shell, self.CELL)
+        saved = interactive.save(shell, store)
+        units = tuple(
+            replace(unit, kind="locals") if "big" in unit.names else unit for unit in saved.units
+        )
+        frames = restore.load_locals({}, store, replace(saved, units=units))
+        assert (frames["big"] == shell.user_ns["big"]).all()
+        assert self.mapped(store) == 1
+        assert store.verification.finish(30)
+        assert store.verification.damages() == []
+
+
+def test_restored_objects_are_old_for_the_collector_and_can_still_be_collected(
+    shell: Any, store: Store, start: Callable[..., Any]
+) -> None:
+    interactive.run(shell, "class C: pass", "ring = [C()]; ring.append(ring)")
+    saved = interactive.save(shell, store)
+    reborn, _ = start(saved.id)
+    ring = reborn.user_ns["ring"]
+    assert gc.get_freeze_count() == 0
+    assert any(ring is obj for obj in gc.get_objects(generation=2))
+    gone = weakref.ref(ring[0])
+    del ring
+    reborn.user_ns.clear()
+    gc.collect()
+    assert gone() is None
+
+
+def test_what_the_user_has_frozen_stays_frozen(shell: Any, store: Store) -> None:
+    interactive.run(shell, "x = [1]")
+    saved = interactive.save(shell, store)
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        restore.on_request(shell, store, saved)
+        assert gc.get_freeze_count() == pytest.approx(frozen, abs=1000)
+    finally:
+        gc.unfreeze()
