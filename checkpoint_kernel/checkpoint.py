@@ -24,6 +24,7 @@ from typing import Any
 from . import (
     commit,
     dirty_pages,
+    intervals,
     locals_unit,
     manifest,
     memory,
@@ -51,7 +52,7 @@ _BIRTHS = 3
 _RETRY_LIMIT_S = 300.0
 _SESSION_UNIT = "session"
 # Smaller buffers are hashed faster than their pages are asked about.
-_FOLLOWED_FROM = 1 << 20
+_FOLLOWED_FROM = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -222,8 +223,8 @@ class Checkpointer:
         looked = self._pages.look()
         if self._clean is not None:  # the snapshot before failed: clean means, clean both times
             looked = {
-                where: unchanged.common(intervals, self._clean[where])
-                for where, intervals in looked.items()
+                where: intervals.in_both(unwritten, self._clean[where])
+                for where, unwritten in looked.items()
                 if where in self._clean
             }
         self._clean = looked
@@ -235,9 +236,9 @@ class Checkpointer:
         }
         self._pages.follow(buffers)
         return {
-            where: (*buffers[where], intervals)
-            for where, intervals in looked.items()
-            if where in buffers and intervals
+            where: (*buffers[where], unwritten)
+            for where, unwritten in looked.items()
+            if where in buffers and unwritten
         }
 
     def _facts_of(self, reason: str, position: Position) -> Facts:

@@ -73,22 +73,6 @@ def unchanged(
     ]
 
 
-def common(first: list[Range], second: list[Range]) -> list[Range]:
-    """Where two sorted lists of address intervals [start, end) overlap."""
-    found: list[Range] = []
-    i = j = 0
-    while i < len(first) and j < len(second):
-        start = max(first[i][0], second[j][0])
-        end = min(first[i][1], second[j][1])
-        if start < end:
-            found.append((start, end))
-        if first[i][1] < second[j][1]:
-            i += 1
-        else:
-            j += 1
-    return found
-
-
 @dataclass
 class Touches:
     """What code may have touched since the state that the newest checkpoint holds.

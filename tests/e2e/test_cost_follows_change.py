@@ -1,0 +1,192 @@
+"""What did not change is neither looked at nor written; what did, is, whoever changed it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from harness.notebook import Notebook
+from harness.records import checkpoints, wait_for_checkpoint
+
+from checkpoint_kernel.manifest import Manifest, Unit
+
+ARRAYS = (
+    "import numpy as np\n"
+    "for k in range(20): globals()[f'a{k}'] = np.full(300_000, float(k))\n"
+    "rows = [{'k': k} for k in range(1000)]\n"
+    "i = 0"
+)
+
+
+def saved_after(notebook: Notebook, cell: str) -> Manifest:
+    result = notebook.run(cell).ok()
+    return wait_for_checkpoint(notebook, result.execution_count)
+
+
+def unit_of(saved: Manifest, name: str) -> Unit:
+    return next(unit for unit in saved.units if name in unit.names)
+
+
+def carried_over(notebook: Notebook) -> int:
+    """How many units the newest checkpoint took over without looking at them."""
+    facts = "get_ipython().kernel.checkpointer._facts"
+    return int(notebook.eval(f"len({facts}.carried)"))
+
+
+def test_a_cell_that_names_one_variable_has_only_that_one_looked_at(notebook: Notebook) -> None:
+    saved_after(notebook, ARRAYS)
+    before = saved_after(notebook, "i += 1")
+    after = saved_after(notebook, "i += 1")
+    assert carried_over(notebook) >= 21
+    assert unit_of(after, "a3") == unit_of(before, "a3")
+    assert unit_of(after, "rows") == unit_of(before, "rows")
+    assert unit_of(after, "i").payload != unit_of(before, "i").payload
+    notebook.kill_kernel()
+    assert notebook.run("i, float(a3[0]), rows[7]").ok().value == "(2, 3.0, {'k': 7})"
+
+
+def test_what_was_carried_over_ten_times_is_back(notebook: Notebook) -> None:
+    saved_after(notebook, ARRAYS)
+    for _ in range(10):
+        saved_after(notebook, "i += 1")
+    notebook.kill_kernel()
+    total = "i, sum(float(globals()[f'a{k}'].sum()) for k in range(20)), len(rows)"
+    assert notebook.run(total).ok().value == "(10, 57000000.0, 1000)"
+
+
+CHANGES = {
+    "a function that stores a global": (
+        "def bump():\n    global i\n    i += 1",
+        "bump()",
+        "i",
+        "1",
+    ),
+    "a method that changes what it was given": (
+        "class Keeper:\n    def __init__(self, held): self.held = held\n"
+        "    def add(self): self.held.append('new')\nkeeper = Keeper(rows)",
+        "keeper.add()",
+        "rows[-1]",
+        "'new'",
+    ),
+    "a thread that fills a list": (
+        "import queue, threading\ntodo, done = queue.Queue(), queue.Queue()\n"
+        "def work():\n    while True:\n        rows.append(todo.get()); done.put(1)\n"
+        "threading.Thread(target=work, daemon=True).start()",
+        "todo.put('new'); done.get()",
+        "rows[-1]",
+        "'new'",
+    ),
+    "a bound method that a library keeps": (
+        "import logging\nclass Handler(logging.Handler):\n"
+        "    def __init__(self, into): super().__init__(); self.into = into\n"
+        "    def emit(self, record): self.into.append(record.getMessage())\n"
+        "logging.getLogger('x').addHandler(Handler(rows))",
+        "logging.getLogger('x').error('new')",
+        "rows[-1]",
+        "'new'",
+    ),
+    "a closure": (
+        "def maker(held):\n    return lambda: held.append('new')\nadd = maker(rows)",
+        "add()",
+        "rows[-1]",
+        "'new'",
+    ),
+    "a view": ("view = a3[5:]", "view[0] = -1", "float(a3[5])", "-1.0"),
+    "text that is run": ("part = 'ro'", "exec(part + 'ws.append(\"new\")')", "rows[-1]", "'new'"),
+    "the namespace itself": ("pass", "globals()['ro' + 'ws'].append('new')", "rows[-1]", "'new'"),
+    "a generator": (
+        "def stream():\n    while True: yield rows.append('new')\n"
+        "it = stream(); next(it); rows.pop()",
+        "next(it)",
+        "rows[-1]",
+        "'new'",
+    ),
+    "a callback of the event loop": (
+        "import asyncio\nclass Later:\n    def __init__(self, held): self.held = held\n"
+        "    def __call__(self): self.held.append('new')\n"
+        "asyncio.get_event_loop().call_later(1.5, Later(rows));",
+        "await asyncio.sleep(2)",
+        "rows[-1]",
+        "'new'",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_change_that_the_cell_does_not_show_is_saved(notebook: Notebook, how: str) -> None:
+    setup, change, look, expected = CHANGES[how]
+    saved_after(notebook, ARRAYS)
+    saved_after(notebook, setup)
+    saved_after(notebook, "pass")
+    saved_after(notebook, change)
+    notebook.kill_kernel()
+    assert notebook.run(look).ok().value == expected
+
+
+def test_what_an_expression_beside_a_cell_changed_is_saved(notebook: Notebook) -> None:
+    saved_after(notebook, ARRAYS)
+    saved_after(notebook, "pass")
+    notebook.eval("rows.append('new')")
+    saved_after(notebook, "pass")
+    notebook.kill_kernel()
+    assert notebook.run("rows[-1]").ok().value == "'new'"
+
+
+def test_memory_that_a_snapshot_left_out_is_there_for_the_users_own_forks(
+    notebook: Notebook,
+) -> None:
+    saved_after(notebook, ARRAYS)
+    for _ in range(3):
+        saved_after(notebook, "i += 1")
+    assert carried_over(notebook) >= 20
+    code = (
+        "import multiprocessing\n"
+        "def total(k): return float(globals()[f'a{k}'].sum())\n"
+        "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+        "    sums = pool.map(total, range(20))\n"
+        "sum(sums)"
+    )
+    assert notebook.run(code).ok().value == "57000000.0"
+
+
+def test_a_changed_class_is_back_with_instances_that_were_carried_over(notebook: Notebook) -> None:
+    saved_after(notebook, "class P:\n    rate = 1\n    def __init__(self): self.x = [1]\np = P()")
+    saved_after(notebook, "pass")
+    saved_after(notebook, "type(p).rate = 2")
+    notebook.kill_kernel()
+    assert notebook.run("isinstance(p, P), p.rate, P.rate, p.x").ok().value == "(True, 2, 2, [1])"
+
+
+def test_instances_of_a_class_that_was_defined_anew_keep_the_old_one(notebook: Notebook) -> None:
+    saved_after(notebook, "class P:\n    def who(self): return 'old'\np = P()")
+    saved_after(notebook, "pass")
+    saved_after(notebook, "class P:\n    def who(self): return 'new'")
+    notebook.kill_kernel()
+    assert (
+        notebook.run("p.who(), P().who(), isinstance(p, P)").ok().value == "('old', 'new', False)"
+    )
+
+
+def test_many_cells_at_once_leave_the_last_state_saved(notebook: Notebook) -> None:
+    notebook.run(ARRAYS).ok()
+    last = [notebook.run("i += 1").ok() for _ in range(40)][-1]
+    wait_for_checkpoint(notebook, last.execution_count)
+    # At most one snapshot process at a time, and the budget of the main thread: not one each.
+    assert len(checkpoints(notebook)) < 40
+    notebook.kill_kernel()
+    assert notebook.run("i").ok().value == "40"
+
+
+@pytest.mark.parametrize("followed", [True, False], ids=["dirty pages", "digests"])
+def test_a_row_of_a_large_array_costs_a_chunk_or_two(
+    notebook: Notebook, followed: bool, tmp_path: Path
+) -> None:
+    if not followed:
+        notebook.run("get_ipython().kernel.checkpointer._pages = None").ok()
+    saved_after(notebook, "import numpy as np\nbig = np.ones((5000, 1000))")
+    for k in range(4):
+        saved_after(notebook, f"big[{k}, :] = {k}")
+    new_bytes = notebook.eval("get_ipython().kernel.checkpointer.settled.new_bytes")
+    assert new_bytes < 3 << 20
+    notebook.kill_kernel()
+    assert notebook.run("float(big.sum())").ok().value == str(5_000_000.0 - 1000 + 1000 + 2000)
