@@ -337,6 +337,11 @@ def _report(
         if not wanted or s.name in wanted
     ]
     missing += [
+        NotRestored(name, "?", "it is large, and was not written yet when the kernel ended")
+        for name in checkpoint.pending
+        if not wanted or name in wanted
+    ]
+    missing += [
         NotRestored(name, types.get(name, "?"), reason) for name, reason in outcome.failed.items()
     ]
     missing += [

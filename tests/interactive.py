@@ -54,7 +54,7 @@ def save(
         exclude=exclude, keep=20, root=store.directory.parent, store_limit_bytes=None,
     )  # fmt: skip
     checkpoint.write(facts, shell, store, lambda **_: None, lambda _: None)
-    return store.manifest(template.id)
+    return store.manifests()[-1]
 
 
 def new_store(directory: Path) -> Store:
