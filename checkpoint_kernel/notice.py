@@ -117,7 +117,7 @@ def _restored(
         lines.append(f"  {listed(report.restored)}")
     lines += _missed_cells(checkpoint, death)
     lines += not_back(report.not_restored)
-    lines += _older(report)
+    lines += _different(report)
     if before_cell is not None:
         lines.append(f"The state from before that cell: %checkpoint restore {before_cell}")
     if checkpoint and any(unit.kind == "locals" for unit in checkpoint.units):
@@ -161,13 +161,17 @@ def not_back(missing: Sequence[NotRestored]) -> list[str]:
     ]
 
 
-def _older(report: RestoreReport) -> list[str]:
-    if not report.older:
-        return []
-    return [
-        f"older than the rest: {listed(report.older)}: a call was changing the newest version "
-        "when it was saved"
-    ]
+def _different(report: RestoreReport) -> list[str]:
+    """What is back, but not as the rest is."""
+    lines = []
+    if report.older:
+        lines.append(
+            f"older than the rest: {listed(report.older)}: a call was changing the newest "
+            "version when it was saved"
+        )
+    if report.on_cpu:
+        lines.append(f"on the CPU, for want of a device: {'; '.join(report.on_cpu)}")
+    return lines
 
 
 def _missed_cells(checkpoint: Manifest | None, death: dict[str, Any] | None) -> list[str]:
@@ -217,7 +221,7 @@ def after_request(
     if report.restored:
         lines.append(f"  {listed(report.restored)}")
     lines += not_back(report.not_restored)
-    lines += _older(report)
+    lines += _different(report)
     lines += [f"{name} needs {listed(needed)}, not defined here: %checkpoint restore "
               f"{checkpoint.id} {' '.join(needed)}" for name, needed in needs]  # fmt: skip
     return "\n".join(lines)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import memory, namespace, pickling, session
+from . import memory, namespace, pickling, session, tensors
 from .chunk_reader import useful_threads
 from .contract import DEATHS
 from .flight_recorder import FlightRecorder
@@ -48,6 +48,7 @@ class Outcome:
     values: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # name -> reason
     older: dict[str, str] = field(default_factory=dict)  # name -> "3.1 s older"
+    on_cpu: dict[str, str] = field(default_factory=dict)  # name -> "cuda:0 (there is none)"
 
 
 def at_start(
@@ -163,7 +164,7 @@ def load(
         loader = _Loader(main, store, checkpoint, reader, set(leave_out), prefer_live)
         loader.about_to_load = about_to_load
         loader.doubtful = doubtful
-        outcome = Outcome(older=loader.older)
+        outcome = Outcome(older=loader.older, on_cpu=loader.on_cpu)
         for unit in units:
             try:
                 values = loader.unit(unit.id)
@@ -231,6 +232,7 @@ class _Loader:
         self._failed: dict[str, str] = {}
         self._under_way: list[str] = []
         self.older: dict[str, str] = {}
+        self.on_cpu: dict[str, str] = {}
         self.doubtful = True
 
     def definition(self, key: str) -> Any:
@@ -277,6 +279,8 @@ class _Loader:
             raise CannotLoad(str(why)) from why
         except BaseException as why:  # a __setstate__ may raise anything, SystemExit too
             raise CannotLoad(f"loading it failed: {type(why).__name__}: {why}") from why
+        if unit.kind == "data" and (devices := tensors.left_on_cpu()):
+            self.on_cpu.update(dict.fromkeys(unit.names, ", ".join(devices)))
         names = unit.names or unit.hidden
         self._store.verification.add(self._checkpoint.id, names, payload.unverified, self._reader)
         return values
@@ -358,6 +362,7 @@ def _report(
         restored=tuple(sorted(back)),
         not_restored=tuple(missing),
         older=tuple(f"{name} ({by})" for name, by in sorted(outcome.older.items())),
+        on_cpu=tuple(f"{name}: {device}" for name, device in sorted(outcome.on_cpu.items())),
     )
 
 

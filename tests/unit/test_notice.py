@@ -101,6 +101,11 @@ class TestAtStart:
         lines = notice.at_start(a_session(Plan("restore", "")), report, a_checkpoint(), DEATH)
         assert any("rows (as of 20200101)" in line for line in lines)
 
+    def test_tensors_that_lost_their_device_are_named(self) -> None:
+        report = done(on_cpu=("model: cuda:0 (there is none)",))
+        lines = notice.at_start(a_session(Plan("restore", "")), report, a_checkpoint(), DEATH)
+        assert "on the CPU, for want of a device: model: cuda:0 (there is none)" in lines
+
     def test_a_restore_that_failed_says_why_and_what_else_there_is(self) -> None:
         failed = RestoreReport("c", "failed", DIED, error="the segment is gone")
         lines = notice.at_start(a_session(Plan("restore", "It died.")), failed, None, None)

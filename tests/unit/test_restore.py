@@ -229,6 +229,26 @@ def test_a_progress_file_that_cannot_be_written_does_not_cost_the_restore(
     assert (report.state, reborn.user_ns["x"]) == ("done", 1)
 
 
+def test_variables_whose_device_is_not_there_are_named(
+    shell: Any, store: Store, start: Callable[..., Any]
+) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.device_count() > 7:
+        pytest.skip("cuda:7 is there")
+    interactive.run(
+        shell,
+        "from checkpoint_kernel import rebuild\n"
+        "class OnDevice:\n"
+        "    def __reduce__(self): return rebuild.storage, (b'abc', 'cuda:7')\n"
+        "weights = OnDevice(); other = [1]",
+    )
+    saved = interactive.save(shell, store)
+    reborn, report = start(saved.id)
+    assert reborn.user_ns["weights"].tolist() == list(b"abc")
+    [said] = report.on_cpu
+    assert said.startswith("weights: cuda:7 (there ")
+
+
 class TestInsideACall:
     """`rows.sort(key=...)` empties the list while it runs."""
 
