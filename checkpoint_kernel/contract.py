@@ -33,6 +33,8 @@ ENV_SESSION: Final = "CHECKPOINT_KERNEL_SESSION"
 # Written into kernel.json by `jupyter checkpoint install`: the kernelspec's directory, read
 # where a frontend starts argv itself and ignores provisioners (VS Code).
 ENV_SPEC_DIR: Final = "CHECKPOINT_KERNEL_SPEC_DIR"
+# "off": what was written is never asked of the operating system, only of digests.
+ENV_DIRTY_PAGES: Final = "CHECKPOINT_KERNEL_DIRTY_PAGES"
 
 STORE_DIRECTORY: Final = "checkpoints"  # under jupyter_data_dir()
 KEY_FILE: Final = "checkpoint_key"  # under jupyter_data_dir(), 0600, outside the store
