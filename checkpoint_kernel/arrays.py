@@ -111,7 +111,7 @@ def reduce_array(array: Any, own_memory: bool, memory: Memory, numpy: Any) -> An
 
 def _reduce_view(array: Any, writeable: bool, numpy: Any) -> Any:
     """A view as its base plus a layout, so that both share memory again; else None."""
-    root = _root_of(array, numpy.ndarray)
+    root = root_of(array, numpy.ndarray)
     low, high = _span(array.shape, array.strides, array.itemsize)
     layout = (array.dtype, array.shape, array.strides, writeable)
     if (storage := _storage_behind(root)) is not None:
@@ -161,7 +161,7 @@ def memory_at(address: int, length: int, owner: Any) -> pickle.PickleBuffer:
     return pickle.PickleBuffer(memoryview(raw).cast("B"))
 
 
-def _root_of(array: Any, ndarray: type) -> Any:
+def root_of(array: Any, ndarray: type) -> Any:
     """The array that owns the memory of a view, as far as numpy knows."""
     root = array
     while True:
