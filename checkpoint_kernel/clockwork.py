@@ -8,6 +8,7 @@ otherwise where the main thread stands. Making the checkpoint is `checkpoint`'s.
 from __future__ import annotations
 
 import _thread
+import math
 import sys
 import threading
 import time
@@ -118,10 +119,7 @@ class Clockwork(threading.Thread):
         if checkpointer is not None and checkpointer.running:
             return _CHILD_TICK_S
         if self.busy_since is None:
-            waiting_s = None if checkpointer is None else checkpointer.due_in()
-            if waiting_s is None or not self._after_cell:
-                return _IDLE_TICK_S
-            return min(max(waiting_s, _CHILD_TICK_S), _IDLE_TICK_S)
+            return min(max(self._waiting_s(), _CHILD_TICK_S), _IDLE_TICK_S)
         running_s = time.monotonic() - self.busy_since
         return min(max(running_s, _FIRST_TICK_S), _BUSY_TICK_S)
 
@@ -139,11 +137,15 @@ class Clockwork(threading.Thread):
             self._ask()
 
     def _due_between_cells(self) -> bool:
+        return self._waiting_s() <= 0
+
+    def _waiting_s(self) -> float:
+        """Seconds until what finished cells have changed is to be saved; inf: nothing is."""
         checkpointer = self._checkpointer
         if checkpointer is None or not (self.enabled and self._after_cell):
-            return False
+            return math.inf
         waiting_s = checkpointer.due_in()
-        return waiting_s is not None and waiting_s <= 0
+        return math.inf if waiting_s is None else waiting_s
 
     def _hand_on(self) -> None:
         """What could not be raised where it belonged: a Ctrl-C to the cell, the rest to us."""
@@ -183,7 +185,7 @@ class Clockwork(threading.Thread):
         # An earlier cell's end was skipped because a snapshot was under way.
         waiting = checkpointer.stale_since
         missed = waiting is not None and waiting < began and now - waiting > LAST_STATE_S
-        return missed and checkpointer.wanted
+        return missed and self._after_cell and checkpointer.wanted
 
     def _ask(self) -> None:
         now = time.monotonic()

@@ -106,8 +106,21 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         os.register_at_fork(after_in_child=self._in_forked_child)
         last_words.install(self._note_end)
         atexit.register(self._at_exit)
+        for message in ("comm_open", "comm_msg", "comm_close"):
+            self.shell_handlers[message] = self._changing(self.shell_handlers[message])
         self.clockwork.start()
         self.ending.start()
+
+    def _changing(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """A widget's message runs callbacks of the user's, with no cell around them."""
+
+        def handle(*arguments: Any) -> Any:
+            try:
+                return handler(*arguments)
+            finally:
+                self._changed()
+
+        return handle
 
     def _when_idle(self, delay_s: float, function: Callable[[], None]) -> None:
         """Call it on the event loop, between two messages. Any thread."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness.notebook import Notebook
-from harness.records import checkpoints, wait_for_checkpoint
+from harness.records import checkpoints, wait_for_checkpoint, wait_until
 
 from checkpoint_kernel.manifest import Manifest, Unit
 
@@ -190,3 +190,15 @@ def test_a_row_of_a_large_array_costs_a_chunk_or_two(
     assert new_bytes < 3 << 20
     notebook.kill_kernel()
     assert notebook.run("float(big.sum())").ok().value == str(5_000_000.0 - 1000 + 1000 + 2000)
+
+
+def test_what_a_widgets_callback_changed_is_saved_without_a_cell(notebook: Notebook) -> None:
+    saved = saved_after(
+        notebook,
+        "from ipykernel.comm import Comm\nrows = []\ncomm = Comm(target_name='x')\n"
+        "comm.on_msg(lambda message: rows.append(message['content']['data']))",
+    )
+    notebook.send_comm(notebook.eval("comm.comm_id"), {"n": 1})
+    wait_until(lambda: checkpoints(notebook)[-1].seq > saved.seq, "a checkpoint")
+    notebook.kill_kernel()
+    assert notebook.run("rows").ok().value == "[{'n': 1}]"

@@ -216,6 +216,10 @@ class Notebook:
                 f"the cell did not print {text!r} within {seconds} s, but {self.shown(cell_id)!r}"
             )
 
+    def send_comm(self, comm_id: str, data: dict[str, Any]) -> None:
+        """A widget's message to the kernel: nothing answers it."""
+        self._send("comm_msg", {"comm_id": comm_id, "data": data})
+
     def eval(self, expression: str) -> Any:
         """The value of an expression, by `repr` and `literal_eval`, without touching history."""
         content = {"code": "", "silent": True, "store_history": False, "allow_stdin": False}
