@@ -23,7 +23,7 @@ pytestmark = pytest.mark.unit
         "import rows",
         "del rows",
         "await rows.load()",
-        "𝐫ows.append(1)",  # Python reads it as `rows`
+        "𝐫ows.append(1)",  # Python reads it as `rows`  # noqa: RUF001
     ],
 )
 def test_a_name_is_found_wherever_it_stands(text: str) -> None:
