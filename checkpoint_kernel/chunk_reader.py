@@ -229,7 +229,7 @@ class Reader:
             for run in _runs(pieces):
                 fd, segment, entry, start = run[0]
                 length = sum(piece.entry.length for piece in run)
-                if self._may_be_mapped(fd, segment, entry, start, length) and maps.take():
+                if self._may_be_mapped(fd, segment, entry, start, length) and maps.take(length):
                     mapped_memory.lay(memory, start, fd, entry.offset, length)
                     unverified += [(piece.segment, piece.entry) for piece in run]
                 else:

@@ -46,11 +46,16 @@ _LOCAL: Final = {
     0x01021994: "tmpfs",
     0x794C7630: "overlayfs",
 }
+# After the first write to a map, a fork copies the page tables of all of it: 7 ms a GB. Blocks of
+# this size stay maps of their own, so that it is one block's.
+BLOCK_BYTES: Final = 64 << 20
+
 _SPARE_SHARE: Final = 4  # of the maps that the process may still make, ours are one in so many
 _MAP_FIXED: Final = 0x10  # <asm-generic/mman-common.h>; the same where Linux has 64 bits
 _MAP_NORESERVE: Final = 0x4000
 _FAILED: Final = ctypes.c_void_p(-1).value
 _MADV_HUGEPAGE: Final = getattr(mmap, "MADV_HUGEPAGE", None)
+_MADV_DONTDUMP: Final = getattr(mmap, "MADV_DONTDUMP", 16)
 
 # Reservations into which a map could not be laid: they may have a hole now (see `lay`).
 _never_unmapped: list[PrivateMemory] = []
@@ -74,11 +79,12 @@ class Maps:
     from_bytes: int  # storages of this size and larger
     room: int  # so many maps at most
 
-    def take(self) -> bool:
-        """Whether there is room for one more; counts it."""
-        if self.room <= 0:
+    def take(self, length: int) -> bool:
+        """Whether there is room for a map of that many bytes; counts it, and its blocks."""
+        needed = 1 + length // BLOCK_BYTES
+        if self.room < needed:
             return False
-        self.room -= 1
+        self.room -= needed
         return True
 
 
@@ -159,12 +165,24 @@ def lay(memory: PrivateMemory, start: int, fd: int, offset: int, length: int) ->
     protection = mmap.PROT_READ | mmap.PROT_WRITE
     flags = mmap.MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE
     if _libc().mmap(address, length, protection, flags, fd, offset) == address:
+        _keep_apart(address - start, start, start + length)
         return
     why = os.strerror(ctypes.get_errno())
     # Before Linux 6.12 a MAP_FIXED that fails can leave a hole. Another thread's memory may be
     # in it by now, and unmapping the reservation would take that along.
     _never_unmapped.append(memory)
     raise CannotMap(f"{length} bytes of a file cannot be mapped: {why}")
+
+
+def _keep_apart(base: int, start: int, end: int) -> None:
+    """The kernel joins neighbouring maps unless a flag differs: every second block has one more.
+
+    MADV_DONTDUMP says that the block is not for core files; where it is refused, forks cost more.
+    """
+    for block in range(start // BLOCK_BYTES | 1, -(-end // BLOCK_BYTES), 2):
+        low = max(start, block * BLOCK_BYTES)
+        high = min(end, (block + 1) * BLOCK_BYTES)
+        _libc().madvise(base + low, high - low, _MADV_DONTDUMP)
 
 
 @functools.cache
@@ -174,5 +192,6 @@ def _libc() -> Any:
     library.mmap.argtypes = (
         ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
     )  # fmt: skip
+    library.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     library.fstatfs.argtypes = (ctypes.c_int, ctypes.c_char_p)
     return library

@@ -108,6 +108,23 @@ class TestMaps:
         del part
         assert maps_of(path) == 0
 
+    @pytest.mark.parametrize("start", [0, 1, 2, 5])
+    def test_blocks_stay_maps_of_their_own(
+        self, tmp_path: Path, start: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mapped_memory, "BLOCK_BYTES", 2 * PAGE)
+        path = tmp_path / "file"
+        path.write_bytes(b"x" * 8 * PAGE)
+        with path.open("rb") as file:
+            memory = mapped_memory.reserve((start + 7) * PAGE)
+            mapped_memory.lay(memory, start * PAGE, file.fileno(), 0, 6 * PAGE + 9)
+        assert maps_of(path) == 4
+        maps = mapped_memory.Maps(0, room=7)
+        assert maps.take(6 * PAGE + 9)
+        assert maps.room == 3
+        assert not maps.take(6 * PAGE + 9)
+        assert memory[start * PAGE :][: 6 * PAGE + 9] == b"x" * (6 * PAGE + 9)
+
     def test_a_map_that_the_system_refuses_leaves_no_hole_for_others(
         self, file: tuple[int, bytes]
     ) -> None:
