@@ -89,7 +89,7 @@ def reduce_array(array: Any, own_memory: bool, memory: Memory, numpy: Any) -> An
     writeable = bool(array.flags.writeable)
     if own_memory and not (array.flags.c_contiguous or array.flags.f_contiguous):
         array = array.copy(order="K")
-    if not own_memory and array.size:
+    if not own_memory and array.base is not None and array.size:
         reduced = _reduce_view(array, writeable, numpy)
         if reduced is not None:
             return reduced

@@ -96,6 +96,22 @@ class TestSharing:
         apart = {frozenset(name) for name in "absr"}
         assert apart <= names_of_units(notebook.partition())
 
+    def test_an_array_that_a_tensor_lies_on_is_never_taken_to_be_out_of_its_reach(self) -> None:
+        notebook = Notebook()
+        notebook.run(
+            "import torch, numpy as np\nfree = np.ones(7); a = np.ones(7); b = np.ones(100_000)\n"
+            "c = torch.ones(7); hidden = [torch.from_numpy(a), torch.from_numpy(b), c.numpy()]"
+        )
+        hidden = notebook.main.pop("hidden")
+        closed = {name: d.closed for d in notebook.partition().units for name in d.root}
+        assert len(hidden) == 3
+        assert (closed["free"], closed["a"], closed["b"], closed["c"]) == (
+            True,
+            False,
+            False,
+            False,
+        )
+
     def test_tied_weights_are_one_parameter(self) -> None:
         again = third(
             "m = torch.nn.ModuleList([torch.nn.Linear(300, 300), torch.nn.Linear(300, 300)])\n"
