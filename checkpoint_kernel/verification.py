@@ -29,7 +29,7 @@ from .segment import Entry, Segment, StoreError
 if TYPE_CHECKING:
     from .store import Store
 
-# Works for a turn, then rests three times as long: a quarter of one core.
+# Works for a turn of CPU time, then rests three times as long: a quarter of one core at most.
 _TURN_S: Final = 0.02
 _REST: Final = 3.0
 _NICE: Final = 10
@@ -135,15 +135,15 @@ class Verification:
         with contextlib.suppress(OSError, AttributeError):  # Linux: of this thread alone
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         buffer = bytearray()
-        began = time.monotonic()
+        began = time.thread_time()
         while (task := self._next()) is not None:
             if len(buffer) < task.entry.length:
                 buffer = bytearray(task.entry.length)
             self._verify(task, memoryview(buffer)[: task.entry.length])
-            worked_s = time.monotonic() - began
+            worked_s = time.thread_time() - began
             if worked_s >= _TURN_S:
                 self._stopped.wait(worked_s * _REST)
-                began = time.monotonic()
+                began = time.thread_time()
 
     def _next(self) -> _Task | None:
         """What is verified next; None ends the thread."""
