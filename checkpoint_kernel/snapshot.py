@@ -29,6 +29,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from . import cuda
+
 # A snapshot process that has not ended by then is killed, and its unit blamed.
 DEADLINE_S = 600
 # One unit's pickling may take this long; SIGALRM ends the process then.
@@ -105,8 +107,7 @@ def available() -> str | None:
         return f"no snapshot process on {sys.platform}"
     if not _has_bare_fork():
         return "the C library has no _Fork (glibc 2.34 or newer has)"
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
+    if cuda.context_is_live():
         return "a CUDA context is live, which a forked process must not touch"
     return None
 
