@@ -23,6 +23,7 @@ PAUSE_S = 0.3
 _BLOCK = 10
 _RUN_ALL_CELLS = 30
 _MEMORY_CELLS = 4
+_SLOW_S = 0.5  # the user waits for all of it: no pause can make that better or worse
 _FEWEST = 3
 
 
@@ -63,6 +64,7 @@ class Measured:
     typing_engine: Engine | None = None
     run_all_engine: Engine | None = None
     new_bytes: float | None = None  # per cell, typing
+    typing_wall_s: float = 0.0  # until nothing works in the background any more
     processor_s: float | None = None  # per cell, typing: in all, beyond stock's
     extra_bytes: int | None = None  # peak beyond stock's peak
     stock_bytes: int | None = None  # stock's peak
@@ -212,9 +214,10 @@ def back_to_back(side: Side, count: int) -> list[Pair]:
 def _typing(side: Side, done: Measured, effort: Effort) -> None:
     before = engine(side.peer, side.tested)
     side.settle()
-    worked, written = side.processor_s(), side.peer.written()
+    began, worked, written = time.monotonic(), side.processor_s(), side.peer.written()
     done.typing = with_pauses(side, side.workload.fixed or effort.cells, side.peer.written)
     side.settle()
+    done.typing_wall_s = time.monotonic() - began
     done.processor_s = (side.processor_s() - worked) / len(done.typing)
     done.new_bytes = (side.peer.written() - written) / len(done.typing)
     done.typing_engine = since(before, engine(side.peer, side.tested))
@@ -222,7 +225,7 @@ def _typing(side: Side, done: Measured, effort: Effort) -> None:
 
 def _run_all(side: Side, done: Measured, effort: Effort) -> None:
     typical_s = statistics.median(pair.tested_s for pair in done.typing)
-    if typical_s * _BLOCK > effort.try_s:
+    if typical_s > _SLOW_S:
         return
     before = engine(side.peer, side.tested)
     done.run_all = back_to_back(side, min(effort.cells, _RUN_ALL_CELLS))
@@ -287,7 +290,8 @@ def _compare(side: Side, done: Measured, expected: dict[str, str], notice: str) 
         if side.peer.background:
             done.trouble = f"the kernel said: {' '.join(notice.split())}"
     if side.workload.others:
-        living = side.tested.value(f"[n for n in {side.workload.others!r} if n in globals()]")
+        others = list(side.workload.others)
+        living = side.tested.value(f"[n for n in {others!r} if n in get_ipython().user_ns]")
         done.untold = [n for n in side.workload.others if n not in living and n not in notice]
 
 

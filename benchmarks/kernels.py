@@ -13,9 +13,11 @@ import queue
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.blocking.client import BlockingKernelClient
@@ -58,7 +60,11 @@ class Kernel:
 
     def __init__(self, how: Start, deadline: float) -> None:
         self.deadline = deadline
-        self.manager = KernelManager(kernel_name=how.name)
+        # Named as servers name it; kishu looks for that.
+        runtime = Path(how.variables["JUPYTER_RUNTIME_DIR"])
+        runtime.mkdir(parents=True, exist_ok=True)
+        place = runtime / f"kernel-{uuid.uuid4()}.json"
+        self.manager = KernelManager(kernel_name=how.name, connection_file=str(place))
         if how.python is not None and self.manager.kernel_spec is not None:
             self.manager.kernel_spec.argv[0] = how.python
         self.manager.start_kernel(

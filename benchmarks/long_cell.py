@@ -165,20 +165,28 @@ def _die(training: Training, peer: Peer, tested: Kernel, log: Path, done: Traine
     before = int(tested.value("len(done)"))
     log.write_text("")
     tested.send(training.cell)
-    while (epochs := len(log.read_text().splitlines())) < _KILL_AFTER:
+    while _epochs(log) < _KILL_AFTER:
         if time.monotonic() > tested.deadline:
             raise CutOff
         time.sleep(0.02)
     time.sleep(_INTO_THE_EPOCH_S)
     killed = tested.kill()
-    done.done_epochs = epochs
+    done.done_epochs = _epochs(log)
     try:
         peer.start_again(tested)
         peer.bring_back(tested)
         tested.run(training.imports)
+        if (again := _epochs(log) - done.done_epochs) > 0:
+            done.back_epochs = 0
+            done.trouble = f"trained {again} epochs again to restore"
+            return
         done.back_epochs = int(tested.value("len(done)")) - before
         stamp = float(tested.value("stamp"))
         done.age_s = killed - stamp if stamp else None
         done.usable = bool(tested.value(training.usable))
     except CellFailed as why:
         done.trouble = f"failed: {why}"
+
+
+def _epochs(log: Path) -> int:
+    return len(log.read_text().splitlines())

@@ -110,9 +110,8 @@ def _budgets(row: Measured) -> list[Verdict]:
         share = own_share(row.typing, sum(row.typing_engine.pauses_s))
         what = "pauses, share of wall time, typing"
         found.append(_at_most(row.workload, what, _MAIN_THREAD_SHARE, share, lambda v: f"{v:.1%}"))
-    if len(row.typing) > 1 and row.processor_s is not None:
-        wall_s = row.typing[-1].began + row.typing[-1].tested_s - row.typing[0].began
-        cores = row.processor_s * len(row.typing) / wall_s
+    if row.processor_s is not None and row.typing_wall_s > 0:
+        cores = row.processor_s * len(row.typing) / row.typing_wall_s
         what = "background, cores, typing"
         found.append(_at_most(row.workload, what, _BACKGROUND_CORES, cores, lambda v: f"{v:.2f}"))
     return found
