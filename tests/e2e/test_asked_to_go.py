@@ -92,6 +92,24 @@ def test_sigterm_from_a_batch_system_saves_what_the_cell_had(
     notebook.close()
 
 
+def test_a_last_checkpoint_that_takes_longer_than_jupyter_waits_is_waited_for(
+    server: JupyterServer, notebook_path: str
+) -> None:
+    notebook = server.open(notebook_path)
+    notebook.run(
+        "import time\n"
+        "class Slow:\n"
+        "    def __reduce__(self):\n"
+        "        time.sleep(6)\n"  # Jupyter's own patience ends after 5
+        "        return (int, (50,))"
+    ).ok()
+    pid = notebook.kernel_pid
+    notebook.run("n = Slow()").ok()
+    notebook.close()
+    wait_until_gone(pid)
+    assert_offered(server, notebook_path, 50)
+
+
 def test_a_server_that_is_stopped_has_all_kernels_save_first(
     jupyter_env: Environment, tmp_path: Path
 ) -> None:
