@@ -216,6 +216,22 @@ class Checkpointer:
         )
         return replace(facts, carried=tuple(carried), clean=self._clean_pages())
 
+    def adopt(self, mapped: list[Known]) -> None:
+        """A restore has mapped these from the store: what is not written to needs no look."""
+        self._known = mapped
+        if self._pages is not None:
+            self._pages.follow(self._followed())
+            self._pages.look()
+
+    def _followed(self) -> dict[Range, tuple[str, int]]:
+        """Large buffers of the newest checkpoint: the payload and the storage that hold them."""
+        return {
+            where: (known.unit.payload, number)
+            for known in self._known
+            for number, where in enumerate(known.memory)
+            if where[1] >= _FOLLOWED_FROM
+        }
+
     def _clean_pages(self) -> dict[Range, tuple[str, int, list[Range]]]:
         if self._pages is None or dirty_pages.available() is not None:
             self._pages = None
@@ -228,12 +244,7 @@ class Checkpointer:
                 if where in self._clean
             }
         self._clean = looked
-        buffers = {
-            where: (known.unit.payload, number)
-            for known in self._known
-            for number, where in enumerate(known.memory)
-            if where[1] >= _FOLLOWED_FROM
-        }
+        buffers = self._followed()
         self._pages.follow(buffers)
         return {
             where: (*buffers[where], unwritten)

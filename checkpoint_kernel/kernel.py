@@ -80,7 +80,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     def _restore(self) -> None:
         record = self.session_record
-        if record.plan.checkpoint is None or self._store is None:
+        if record.plan.checkpoint is None or self._store is None or self.checkpointer is None:
             return
         try:
             self._restored = self._store.manifest(record.plan.checkpoint)
@@ -88,8 +88,9 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             self._restored = None  # at_start reports the same failure
         if record.plan.kind == "restore":
             self._report = restore.at_start(
-                self.shell, record, self._store, self.session_directory, self.recorder
-            )
+                self.shell, record, self._store, self.session_directory, self.recorder,
+                self.checkpointer.adopt,
+            )  # fmt: skip
 
     def _hook(self) -> None:
         shell = self.shell

@@ -68,6 +68,11 @@ class PrivateMemory(mmap.mmap):
     __slots__ = ()
 
 
+def address_of(view: memoryview) -> int:
+    """Where writable memory begins."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(view))
+
+
 class CannotMap(Exception):
     """The system refuses a map. What was to be mapped can still be read."""
 

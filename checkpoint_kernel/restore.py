@@ -32,6 +32,7 @@ from .manifest import Manifest, ManifestError, Unit
 from .mapped_memory import COPY_BYTES, NEVER_BELOW_BYTES, Maps, map_from, room_for_maps
 from .session import NotRestored, RestoreReport
 from .store import Reader, Store, StoreError
+from .unchanged import Known
 
 # Of what is left below the cap, a restore may fill so much with copies of small arrays.
 _COPY_SHARE = 4
@@ -49,6 +50,7 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)  # name -> reason
     older: dict[str, str] = field(default_factory=dict)  # name -> "3.1 s older"
     on_cpu: dict[str, str] = field(default_factory=dict)  # name -> "cuda:0 (there is none)"
+    mapped: list[Known] = field(default_factory=list)  # units with storages that are mapped
 
 
 def at_start(
@@ -57,8 +59,12 @@ def at_start(
     store: Store,
     directory: Path,
     recorder: FlightRecorder,
+    adopt: Callable[[list[Known]], None],
 ) -> RestoreReport:
-    """Restore as the plan says, before the first cell. Never raises: see the report's state."""
+    """Restore as the plan says, before the first cell. Never raises: see the report's state.
+
+    `adopt` is told what is mapped: until it is written to, a checkpoint need not look at it.
+    """
     plan = record.plan
     assert plan.checkpoint is not None
     started = time.time()
@@ -74,6 +80,7 @@ def at_start(
             about_to_load=lambda unit: recorder.update(restoring_unit=unit.id),
         )  # fmt: skip
         bind(shell, outcome.values)
+        adopt(outcome.mapped)
         if history is not None:
             outcome.failed["In"] = history
         report = _report(checkpoint, outcome, started)
@@ -153,19 +160,19 @@ def load(
     `copy_bytes`: of smaller buffers no more than that is copied, the rest is mapped. What is
     mapped waits for `store.verification.begin()`.
     """
-    units = [
+    wanted = [
         unit
         for unit in checkpoint.units
         if unit.kind not in ("locals", "session")
         and (only is None or not only.isdisjoint(unit.names))
     ]
-    maps = _maps(store, units, copy_bytes) if mapping else None
+    maps = _maps(store, wanted, copy_bytes) if mapping else None
     with store.reader(useful_threads(), maps) as reader, _no_collection():
         loader = _Loader(main, store, checkpoint, reader, set(leave_out), prefer_live)
         loader.about_to_load = about_to_load
         loader.doubtful = doubtful
-        outcome = Outcome(older=loader.older, on_cpu=loader.on_cpu)
-        for unit in units:
+        outcome = Outcome(older=loader.older, on_cpu=loader.on_cpu, mapped=loader.mapped)
+        for unit in wanted:
             try:
                 values = loader.unit(unit.id)
             except CannotLoad as why:
@@ -233,6 +240,7 @@ class _Loader:
         self._under_way: list[str] = []
         self.older: dict[str, str] = {}
         self.on_cpu: dict[str, str] = {}
+        self.mapped: list[Known] = []
         self.doubtful = True
 
     def definition(self, key: str) -> Any:
@@ -281,6 +289,8 @@ class _Loader:
             raise CannotLoad(f"loading it failed: {type(why).__name__}: {why}") from why
         if unit.kind == "data" and (devices := tensors.left_on_cpu()):
             self.on_cpu.update(dict.fromkeys(unit.names, ", ".join(devices)))
+        if payload.unverified:
+            self.mapped.append(Known(unit, False, {}, {}, payload.mapped))
         names = unit.names or unit.hidden
         self._store.verification.add(self._checkpoint.id, names, payload.unverified, self._reader)
         return values

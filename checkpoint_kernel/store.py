@@ -23,7 +23,7 @@ from . import durable, manifest
 from .chunk_reader import DamagedChunk, Location, MissingChunk, Reader
 from .contract import MANIFESTS, SEGMENTS
 from .manifest import Manifest, ManifestError
-from .mapped_memory import Maps
+from .mapped_memory import Maps, address_of
 from .recipe import BufferRef, Span
 from .segment import (
     SUFFIX,
@@ -69,12 +69,14 @@ class StoreRefused(StoreError):
 class Payload:
     """One unit as it was put. Buffers that were slices of one storage share memory again.
 
-    `unverified`: the chunks that the buffers map.
+    `unverified`: the chunks that the buffers map. `mapped`: for each storage of the recipe its
+    address and length in bytes if it is mapped, else zeros.
     """
 
     stream: bytes
     buffers: list[memoryview]
     unverified: tuple[Location, ...] = ()
+    mapped: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,16 +199,17 @@ class Store:
                 return self.read_payload(digest, own)
         plan = reader.recipe(bytes.fromhex(digest))
         stream = _filled(plan.stream, reader)
-        storages, unverified = [], []
+        storages, unverified, where = [], [], []
         for span in plan.storages:
             memory, mapped = reader.storage(span)
             storages.append(memory)
             unverified += mapped
+            where.append((address_of(memory), len(memory)) if mapped else (0, 0))
         buffers = []
         for ref in plan.buffers:
             view = storages[ref.storage][ref.offset : ref.offset + ref.length]
             buffers.append(view.toreadonly() if ref.readonly else view)
-        return Payload(stream, buffers, tuple(unverified))
+        return Payload(stream, buffers, tuple(unverified), tuple(where))
 
     def locate(self, digest: bytes) -> Location | None:
         """Where a chunk is read from, or None."""

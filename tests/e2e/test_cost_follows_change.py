@@ -202,3 +202,17 @@ def test_what_a_widgets_callback_changed_is_saved_without_a_cell(notebook: Noteb
     wait_until(lambda: checkpoints(notebook)[-1].seq > saved.seq, "a checkpoint")
     notebook.kill_kernel()
     assert notebook.run("rows").ok().value == "[{'n': 1}]"
+
+
+def test_after_a_restore_only_what_was_written_to_is_read_again(notebook: Notebook) -> None:
+    saved_after(notebook, "import numpy as np\nbig = np.ones((9000, 1000))")
+    notebook.kill_kernel()
+    facts = "get_ipython().kernel.checkpointer._facts"
+    saved_after(notebook, "big[3, 3] = 5")
+    clean = notebook.eval(f"[sum(b - a for a, b in c[2]) for c in {facts}.clean.values()]")
+    if notebook.eval("__import__('checkpoint_kernel').dirty_pages.available()") is not None:
+        pytest.skip("this kernel cannot tell dirty pages")
+    assert clean
+    assert 70_000_000 < clean[0] < 72_000_000
+    notebook.kill_kernel()
+    assert notebook.run("float(big.sum()), float(big[3, 3])").ok().value == "(9000004.0, 5.0)"
