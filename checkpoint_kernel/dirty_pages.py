@@ -1,11 +1,11 @@
 """Which pages of some memory ranges were certainly not written since the last look.
 
 A wrong "unwritten" is data loss, so only this is proof: a page that is protected since then
-and still is, or one that held nothing of its own then and does not now (it reads as zeros,
-or as the segment that is mapped there). Everything else counts as written. What is not seen,
-and so not followed: shared memory, maps of files that others may change, memory that
-devices write. A transfer by O_DIRECT of another thread that is under way during a look can
-be missed. docs/adr/0007 has the measurements.
+and still is, or one that reads as zeros then and now because it is not there
+(`protected_range`). Restored memory has a proof of its own (`segment_maps`). Everything else
+counts as written. Not followed: shared memory, maps of other files, memory that devices write.
+A transfer by O_DIRECT of another thread that is under way during a look can be missed.
+docs/adr/0007 has the reasons and the measurements.
 """
 
 from __future__ import annotations
@@ -17,49 +17,30 @@ import os
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from . import contract, intervals, mappings, userfaultfd
+from . import contract, userfaultfd
 from .intervals import Interval
-from .mappings import Backing, Lookup, Maps
-from .userfaultfd import WRITTEN, Unavailable, WriteProtection
+from .mappings import Lookup, Maps, mappings
+from .protected_range import DENSE, ProtectedRange, TooDense, stride
+from .segment_maps import SegmentMaps, TooLong
+from .userfaultfd import Unavailable, WriteProtection
 
 # What the main thread may spend in one follow(); the rest is done at later calls.
 FOLLOW_LIMIT_S: Final = 0.002
-# A range is protected from its start: so much at first, and GROWTH times as much after each
-# look that finds it calm. A first write to a protected page costs 1.3 us, so a loop that
-# rewrites 1 GB would pay 0.35 s before it is known as such; this way it pays 0.01 s.
-FIRST_STEP_BYTES: Final = 32 << 20
-GROWTH: Final = 8
-# A range of which more than this part was written at a look rests for so many calls of
-# follow() that name it; doubled each time up to the second figure.
-DENSE: Final = 0.25
+# And in one look() at restored memory; what is not done by then counts as written.
+SEGMENTS_LIMIT_S: Final = 0.002
+# A range that is written densely, or cannot be followed, rests for so many calls of follow()
+# that name it; doubled each time up to the second figure.
 FIRST_REST: Final = 8
 LONGEST_REST: Final = 256
 # Each range splits mappings in two places, and a process has 65,530 (vm.max_map_count).
 MOST_RANGES: Final = 4096
 
 _PAGE: Final = mmap.PAGESIZE
-_HUGE_PAGE: Final = 2 << 20
-_STRIDE_BYTES: Final = 16 << 20  # 4 KB pages: 0.15 ms to protect, 0.3 ms to unregister
-_LOOK_BYTES: Final = 128 << 20  # so often a dense range is noticed, before all is protected anew
 
 Key = tuple[int, int]  # address, length in bytes
-
-
-@dataclass
-class _Followed:
-    """A range whose pages in [start, reached) are protected."""
-
-    start: int
-    end: int
-    backing: Backing
-    reached: int
-    proved: int  # as far as it was protected when the last look began
-    step_bytes: int = FIRST_STEP_BYTES
-    # Where pages held nothing of their own at the last look.
-    blank: list[Interval] = field(default_factory=list)
 
 
 @dataclass
@@ -101,7 +82,8 @@ class DirtyPages:
         except OSError as why:
             self._kernel.close()
             raise Unavailable(f"/proc/self/maps cannot be read ({why.strerror})") from why
-        self._followed: dict[Key, _Followed] = {}
+        self._protected: dict[Key, ProtectedRange] = {}
+        self._restored: dict[Key, SegmentMaps] = {}
         self._rests: dict[Key, _Rest] = {}
         # All that is registered, sorted: no page may be looked at for two ranges.
         self._registered: list[Interval] = []
@@ -113,29 +95,36 @@ class DirtyPages:
         """Follow the buffers at these (address, length in bytes) from now on, and no others.
 
         Takes 2 ms at most: what is left is done at the next calls, so name the same ranges
-        each time. A range counts as written until it is done, and from its first part on it
-        is done step by step (FIRST_STEP_BYTES). Never raises for a range that cannot be
-        followed: one that is shared, or of a file, a driver, another userfaultfd, less than a
-        page, or overlaps another.
+        each time. A range counts as written until it is done, and it is done step by step.
+        Never raises for a range that cannot be followed: one that is shared, or of a file, a
+        driver, another userfaultfd, less than a page, or overlaps another.
         """
         if not self._here():
             return
         deadline = time.monotonic() + FOLLOW_LIMIT_S
         wanted = {} if self._devices_write() else dict.fromkeys(ranges)
-        for key in self._followed.keys() - wanted.keys():
+        for key in self._protected.keys() - wanted.keys():
             self._forget(key)
+        for key in self._restored.keys() - wanted.keys():
+            del self._restored[key]
         for key in self._rests.keys() - wanted.keys():
             del self._rests[key]
         self._unregister(deadline)
         lookup: Lookup | None = None
         for key in wanted:
-            if key not in self._followed and not self._resting(key):
-                if time.monotonic() > deadline or len(self._followed) >= MOST_RANGES:
+            if key in self._restored or self._resting(key):
+                continue
+            if key not in self._protected:
+                if time.monotonic() > deadline or len(self._protected) >= MOST_RANGES:
                     continue
                 lookup = lookup or self._lookup()
                 self._begin(key, lookup)
-            if key in self._followed:
-                self._protect_more(key, deadline)
+            if key in self._protected:
+                try:
+                    self._protected[key].protect_more(deadline)
+                except OSError:
+                    self._forget(key)
+                    self._let_rest(key)
 
     def look(self) -> dict[Key, list[Interval]]:
         """For each followed range the intervals that were not written since the last look().
@@ -150,10 +139,15 @@ class DirtyPages:
             return {}
         try:
             if self._devices_write():
-                answer: dict[Key, list[Interval]] = {key: [] for key in self._followed}
+                nothing: dict[Key, list[Interval]]
+                nothing = {key: [] for key in (*self._protected, *self._restored)}
                 self._forget_all()
-                return answer
-            return {key: self._look_at(key) for key in list(self._followed)}
+                return nothing
+            answer = {key: self._look_at(key) for key in list(self._protected)}
+            deadline = time.monotonic() + SEGMENTS_LIMIT_S
+            for key in list(self._restored):
+                answer[key] = self._look_at_restored(key, deadline)
+            return answer
         except BaseException:
             # Some ranges were protected anew, and what was known of them is lost here.
             self._forget_all()
@@ -183,7 +177,7 @@ class DirtyPages:
 
     def _resting(self, key: Key) -> bool:
         rest = self._rests.get(key)
-        if rest is None or rest.calls == 0:
+        if rest is None or rest.calls == 0 or key in self._protected:
             return False
         rest.calls -= 1
         return True
@@ -194,18 +188,19 @@ class DirtyPages:
         self._rests[key] = _Rest(length, length)
 
     def _forget(self, key: Key) -> None:
-        here = self._followed.pop(key)
+        here = self._protected.pop(key)
         self._leaving[here.start, here.end] = here.start
 
     def _forget_all(self) -> None:
-        for key in list(self._followed):
+        self._restored.clear()
+        for key in list(self._protected):
             self._forget(key)
 
     def _unregister(self, deadline: float) -> None:
         for interval, at in list(self._leaving.items()):
             try:
                 while at < interval[1] and time.monotonic() < deadline:
-                    end = min(_huge(at + _STRIDE_BYTES), interval[1])
+                    end = stride(at, interval[1])
                     self._kernel.unregister(at, end)
                     at = end
             except OSError:
@@ -225,78 +220,42 @@ class DirtyPages:
         if any(start < other[1] and other[0] < end for other in beside):
             return  # perhaps only until that one has left
         try:
-            backing = mappings.backing(start, end, lookup) if start < end else None
-            if backing is None:
+            made_of = list(mappings(start, end, lookup))
+            if not made_of or made_of[-1].end < end:
                 self._let_rest(key)
-                return
-            self._kernel.register(start, end)
+            elif all(mapping.allocated for mapping in made_of):
+                self._kernel.register(start, end)
+                self._registered.insert(place, (start, end))
+                self._protected[key] = ProtectedRange(self._kernel, start, end)
+            elif self._maps.can_query and any(mapping.segment for mapping in made_of):
+                self._restored[key] = SegmentMaps(start, end)
+            else:
+                self._let_rest(key)
         except OSError:
             self._let_rest(key)
-            return
-        self._registered.insert(place, (start, end))
-        self._followed[key] = _Followed(start, end, backing, reached=start, proved=start)
-
-    def _protect_more(self, key: Key, deadline: float) -> None:
-        """Protect the next strides of a range, as far as its step and the time allow."""
-        here = self._followed[key]
-        goal = min(_huge(here.start + here.step_bytes), here.end)
-        try:
-            while here.reached < goal and time.monotonic() < deadline:
-                self._protect_first(here, min(_huge(here.reached + _STRIDE_BYTES), goal))
-        except OSError:
-            self._forget(key)
-            self._let_rest(key)
-
-    def _protect_first(self, here: _Followed, end: int) -> None:
-        """Protect [reached, end) for the first time."""
-        regions = self._kernel.protect(here.reached, end, here.backing)
-        if any(not region.unproved & WRITTEN for region in regions):
-            # Marked as protected before we came, perhaps in name only: up to Linux 6.12.10
-            # memory that mremap moved keeps the mark and is writable (CVE-2025-21696). Such
-            # pages are passed over, and writes to them would be missed.
-            self._kernel.unprotect(here.reached, end)
-            regions = self._kernel.protect(here.reached, end, here.backing)
-            if any(not region.unproved & WRITTEN for region in regions):
-                raise OSError(errno.EIO, "pages that cannot be protected anew")
-        here.reached = end
 
     def _look_at(self, key: Key) -> list[Interval]:
-        here = self._followed[key]
-        unwritten: list[Interval] = []
-        blank: list[Interval] = []
-        most_bytes = DENSE * (here.reached - here.start)
-        written_bytes = 0
-        at = here.start
         try:
-            while at < here.reached and written_bytes <= most_bytes:
-                end = min(_huge(at + _LOOK_BYTES), here.reached)
-                regions = self._kernel.protect(at, end, here.backing)
-                if regions == [(at, end, 0)]:  # nearly always
-                    unwritten.append((at, end))
-                else:
-                    unwritten += [(r.start, r.end) for r in regions if not r.unproved]
-                    blank += intervals.gaps(at, end, [(r.start, r.end) for r in regions])
-                    written_bytes += sum(r.end - r.start for r in regions if r.unproved)
-                at = end
+            return self._protected[key].look()
+        except TooDense as why:
+            self._forget(key)
+            self._let_rest(key)
+            return why.unwritten
         except OSError as why:
             self._forget(key)
             if why.errno == errno.E2BIG:  # written all over
                 self._let_rest(key)
             return []
-        if written_bytes > most_bytes:
-            self._forget(key)
-            self._let_rest(key)
-        elif here.reached >= min(_huge(here.start + here.step_bytes), here.end):
-            here.step_bytes *= GROWTH
-        if here.blank:
-            unwritten += intervals.in_both(here.blank, blank)
-        unwritten = intervals.joined(unwritten)
-        if here.proved < here.reached:
-            unwritten = intervals.in_both(unwritten, [(here.start, here.proved)])
-        here.proved, here.blank = here.reached, blank
+
+    def _look_at_restored(self, key: Key, deadline: float) -> list[Interval]:
+        here = self._restored[key]
+        try:
+            unwritten = here.look(self._maps.query, self._kernel.own_pages, deadline)
+        except (OSError, TooLong):
+            unwritten = []
+        else:
+            if here.written_bytes <= DENSE * key[1]:
+                return unwritten
+        del self._restored[key]
+        self._let_rest(key)
         return unwritten
-
-
-def _huge(address: int) -> int:
-    """The edge of a huge page at or below: to protect a part of one would split it."""
-    return address // _HUGE_PAGE * _HUGE_PAGE

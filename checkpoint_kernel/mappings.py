@@ -1,4 +1,4 @@
-"""What memory is made of, by /proc/self/maps: whether writes to it can be followed.
+"""What memory is made of, by /proc/self/maps: nothing but zeros at first, or segments, or neither.
 
 Covers reading the table of mappings, as text or by PROCMAP_QUERY (Linux 6.11; 3 microseconds,
 where the text takes 2 ms with torch imported). Sources: proc_pid_maps(5), the kernel's
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import enum
 import errno
 import os
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 
@@ -28,16 +27,8 @@ _SHARED: Final = 1 << 3
 # size, flags, address | start, end, flags, page size, offset, inode, device | name, build id
 _ASKED: Final = struct.Struct("=3Q6QII2I2Q")
 _LINE: Final = re.compile(
-    rb"([0-9a-f]+)-([0-9a-f]+) (..)(.)(.) [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)"
+    rb"([0-9a-f]+)-([0-9a-f]+) (..).(.) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)"
 )
-
-
-class Backing(enum.Enum):
-    """What the pages of a mapping read as that hold nothing of their own."""
-
-    ZEROS = enum.auto()
-    # In part at least the bytes of segments, which nobody rewrites.
-    SEGMENTS = enum.auto()
 
 
 class Mapping(NamedTuple):
@@ -46,39 +37,32 @@ class Mapping(NamedTuple):
     start: int
     end: int
     private: bool  # and readable and writable
+    offset: int  # in the file
     anonymous: bool
     name: str
 
     @property
-    def backing(self) -> Backing | None:
-        """None where a page may change without a write by this process."""
-        if not self.private:
-            return None
-        if self.anonymous:
-            allocated = self.name in ("", "[heap]") or self.name.startswith("[anon:")
-            return Backing.ZEROS if allocated else None
+    def allocated(self) -> bool:
+        """Memory of this process alone: zeros, until it is written."""
+        known = self.name in ("", "[heap]") or self.name.startswith("[anon:")
+        return self.private and self.anonymous and known
+
+    @property
+    def segment(self) -> str | None:
+        """The path of the segment, whose name says what is in it, for ever."""
         path = PurePosixPath(self.name.removesuffix(" (deleted)"))
         ours = path.suffix == segment.SUFFIX and path.parent.name == contract.SEGMENTS
-        return Backing.SEGMENTS if ours else None
+        return str(path) if self.private and not self.anonymous and ours else None
 
 
 Lookup = Callable[[int], Mapping | None]  # from an address to the mapping around it, if any
 
 
-def backing(start: int, end: int, lookup: Lookup) -> Backing | None:
-    """What is behind all of [start, end); None if writes to some of it cannot be followed.
-
-    Raises OSError.
-    """
-    found = Backing.ZEROS
-    while start < end:
-        mapping = lookup(start)
-        if mapping is None or mapping.backing is None:
-            return None
-        if mapping.backing is Backing.SEGMENTS:
-            found = Backing.SEGMENTS
+def mappings(start: int, end: int, lookup: Lookup) -> Iterator[Mapping]:
+    """All the mappings in [start, end), up to the first hole. Raises OSError."""
+    while start < end and (mapping := lookup(start)) is not None:
+        yield mapping
         start = mapping.end
-    return found
 
 
 class Maps:
@@ -94,12 +78,12 @@ class Maps:
         try:
             self.query(ctypes.addressof(self._text))
         except OSError as why:
-            self._can_query = False
+            self.can_query = False
             if why.errno not in (errno.ENOTTY, errno.EINVAL):
                 self.close()
                 raise
         else:
-            self._can_query = True
+            self.can_query = True
 
     def close(self) -> None:
         """May be called more than once."""
@@ -110,7 +94,7 @@ class Maps:
 
     def lookup(self) -> Lookup:
         """For use at once: the table changes."""
-        if self._can_query:
+        if self.can_query:
             return self.query
         with open("/proc/self/maps", "rb") as file:
             return from_text(file.read())
@@ -127,11 +111,12 @@ class Maps:
             raise OSError(number, os.strerror(number))
         told = _ASKED.unpack(self._asked)
         start, end, flags = told[3:6]
-        inode, major, minor, name_length = told[8:12]
+        offset, inode, major, minor, name_length = told[7:12]
         return Mapping(
             start,
             end,
             private=flags & (_READABLE | _WRITABLE | _SHARED) == _READABLE | _WRITABLE,
+            offset=offset,
             anonymous=inode == major == minor == 0,
             name=os.fsdecode(self._text.value) if name_length else "",
         )
@@ -143,7 +128,8 @@ def from_text(text: bytes) -> Lookup:
         Mapping(
             start=int(found[1], 16),
             end=int(found[2], 16),
-            private=found[3] == b"rw" and found[5] == b"p",
+            private=found[3] == b"rw" and found[4] == b"p",
+            offset=int(found[5], 16),
             anonymous=int(found[6].replace(b":", b""), 16) == int(found[7]) == 0,
             name=os.fsdecode(found[8]),
         )

@@ -20,7 +20,7 @@ import struct
 import sys
 from typing import Any, Final, NamedTuple
 
-from .mappings import Backing
+from .intervals import Interval
 
 # A scan that finds more regions than this stops.
 MOST_REGIONS: Final = 4096
@@ -32,22 +32,13 @@ _FEATURES: Final = 1 | 1 << 13 | 1 << 15  # PAGEFAULT_FLAG_WP, WP_UNPOPULATED, W
 _REGISTER_MODE_WP: Final = 1 << 1
 
 _WPALLOWED: Final = 1 << 0
-WRITTEN: Final = 1 << 1
+_WRITTEN: Final = 1 << 1
 _FILE: Final = 1 << 2
 _PRESENT: Final = 1 << 3
 _SWAPPED: Final = 1 << 4
 _PFNZERO: Final = 1 << 5
 _SCAN_WP_MATCHING: Final = 1 << 0
 _SCAN_CHECK_WPASYNC: Final = 1 << 1
-
-# Categories of pages that hold nothing of their own though they are there, and categories that
-# make a page count as written. In a map of a file, MADV_DONTNEED leaves a marker where a
-# protected page was, which cannot be told from a protected page in swap (mm/memory.c,
-# pte_install_uffd_wp_if_needed): so what is in swap counts as written there.
-_CATEGORIES: Final = {
-    Backing.ZEROS: (_PFNZERO, WRITTEN),
-    Backing.SEGMENTS: (_PFNZERO | _FILE, WRITTEN | _SWAPPED),
-}
 
 
 def _request(direction: int, kind: int, number: int, size_bytes: int) -> int:
@@ -67,7 +58,7 @@ class Region(NamedTuple):
 
     start: int
     end: int
-    unproved: int  # 0: protected, and not written since; else the categories that say no
+    written: int  # 0: protected, and not written since
 
 
 class Unavailable(Exception):
@@ -157,17 +148,28 @@ class WriteProtection:
         """Undo every protection in [start, end), which stays registered."""
         self._call(self._userfaultfd, _UFFDIO_WRITEPROTECT, start, end - start, 0)
 
-    def protect(self, start: int, end: int, backing: Backing) -> list[Region]:
-        """The pages in [start, end) with something of their own, all protected from here on.
+    def protect(self, start: int, end: int) -> list[Region]:
+        """The pages in [start, end) that do not read as zeros, all protected from here on.
 
         In one step for each page: a write is seen now or next time. Pages that are not there
         are left alone (to protect them would cost page tables, and the huge pages that might
         be there one day). EPERM unless all that is mapped there is registered; E2BIG if there
         are more than MOST_REGIONS regions, and then not all of it is protected.
         """
-        blank, unproved = _CATEGORIES[backing]
         flags = _SCAN_WP_MATCHING | _SCAN_CHECK_WPASYNC
-        found = self._scan(start, end, flags, blank, blank, _PRESENT | _SWAPPED, unproved)
+        return self._regions_of(start, end, flags, _PFNZERO, _WRITTEN)
+
+    def own_pages(self, start: int, end: int) -> list[Interval]:
+        """The pages in [start, end) that do not show a file; nothing need be registered.
+
+        Takes 240 ns for each 4 KB page that is there, and next to nothing for the others.
+        E2BIG as above.
+        """
+        return [(r.start, r.end) for r in self._regions_of(start, end, 0, _FILE, _PRESENT)]
+
+    def _regions_of(self, start: int, end: int, flags: int, but: int, answer: int) -> list[Region]:
+        """Pages that are there or in swap, but for those of a category."""
+        found = self._scan(start, end, flags, but, but, _PRESENT | _SWAPPED, answer)
         if self._argument[4] < end:
             raise OSError(errno.E2BIG, "too many regions")
         words = iter(self._regions[: 3 * found])
@@ -226,15 +228,15 @@ def _sees_writes(kernel: WriteProtection) -> bool:
         edges = [start + number * page for number in range(6)]
         memory[: 4 * page] = bytes(range(256)) * (4 * page // 256)
         kernel.register(start, edges[5])
-        before = kernel.protect(start, edges[5], Backing.ZEROS)
-        nothing = kernel.protect(start, edges[5], Backing.ZEROS)
+        before = kernel.protect(start, edges[5])
+        nothing = kernel.protect(start, edges[5])
         memory[page] = 255
         with open("/dev/zero", "rb", buffering=0) as zeros, memoryview(memory) as view:
             zeros.readinto(view[3 * page : 3 * page + 1])
-        after = kernel.protect(start, edges[5], Backing.ZEROS)
+        after = kernel.protect(start, edges[5])
     return (before, nothing, after) == (
-        [(start, edges[4], WRITTEN)],
+        [(start, edges[4], _WRITTEN)],
         [(start, edges[4], 0)],
-        [(edges[0], edges[1], 0), (edges[1], edges[2], WRITTEN)]
-        + [(edges[2], edges[3], 0), (edges[3], edges[4], WRITTEN)],
+        [(edges[0], edges[1], 0), (edges[1], edges[2], _WRITTEN)]
+        + [(edges[2], edges[3], 0), (edges[3], edges[4], _WRITTEN)],
     )

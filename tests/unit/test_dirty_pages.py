@@ -8,6 +8,7 @@ import mmap
 import multiprocessing
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -24,10 +25,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checkpoint_kernel import contract, dirty_pages, mappings, snapshot, userfaultfd
+from checkpoint_kernel import (
+    contract,
+    dirty_pages,
+    mappings,
+    protected_range,
+    snapshot,
+    userfaultfd,
+)
 from checkpoint_kernel.dirty_pages import DirtyPages, Key
 from checkpoint_kernel.intervals import Interval, gaps, in_both, joined
-from checkpoint_kernel.mappings import Backing, Mapping, Maps
+from checkpoint_kernel.mappings import Mapping, Maps
 from checkpoint_kernel.userfaultfd import Region, Unavailable, WriteProtection
 
 REASON = dirty_pages.available()
@@ -88,15 +96,15 @@ def pages() -> Iterator[DirtyPages]:
 
 
 def follow(pages: DirtyPages, *keys: Key) -> None:
-    """Until all of each is followed."""
+    """Until the next look is about all of each."""
     for _ in range(30):
         pages.follow(keys)
-        pages.look()
-        if all(key in pages._followed for key in keys) and all(
-            here.proved == here.end for here in pages._followed.values()
+        looked = pages.look()
+        if all(key in looked for key in keys) and all(
+            here.whole for here in pages._protected.values()
         ):
             return
-    raise AssertionError(f"not followed: {pages._followed}")
+    raise AssertionError(f"not followed: {keys}")
 
 
 def written(pages: DirtyPages, key: Key) -> list[int]:
@@ -194,6 +202,7 @@ def test_a_page_is_written_when_it_is_touched_first(pages: DirtyPages, huge: boo
 @pytest.mark.parametrize("huge", [False, True])
 def test_what_madvise_drops_is_written(pages: DirtyPages, huge: bool, read: bool) -> None:
     memory = Memory(16 * HUGE, huge)
+    memory.advise(mmap.MADV_DONTNEED, 15 * HUGE, HUGE)  # zeros then and now
     follow(pages, memory.key)
     memory.advise(mmap.MADV_DONTNEED, HUGE, HUGE)  # no page table may be left of it
     memory.advise(mmap.MADV_DONTNEED, 5 * PAGE, PAGE)
@@ -286,7 +295,7 @@ def test_marks_from_before_do_not_hide_writes(pages: DirtyPages) -> None:
     memory = Memory(16 * PAGE)
     start, end = memory.key[0], memory.key[0] + memory.key[1]
     pages._kernel.register(start, end)
-    pages._kernel.protect(start, end, Backing.ZEROS)
+    pages._kernel.protect(start, end)
     memory.page(3)[0] ^= 1
     unprotected = []
     real = pages._kernel.unprotect
@@ -432,52 +441,124 @@ def key_of(array: Array) -> Key:
 
 @pytest.mark.parametrize("read", [False, True])
 @pytest.mark.parametrize("removed", [False, True])
-def test_pages_of_a_segment_are_unwritten_until_they_are_written(
+def test_restored_pages_are_unwritten_until_they_are_written(
     pages: DirtyPages, tmp_path: Path, read: bool, removed: bool
 ) -> None:
     array = segment_map(tmp_path, 64 * PAGE)
+    follow(pages, key_of(array))
     if removed:
         (tmp_path / contract.SEGMENTS / "abc.seg").unlink()
     if read:
         assert int(array.sum()) > 0
-    follow(pages, key_of(array))
     assert written(pages, key_of(array)) == []
     array[3 * PAGE] ^= 1
     assert written(pages, key_of(array)) == [3]
-    assert written(pages, key_of(array)) == []
-    array[3 * PAGE] ^= 1
-    assert written(pages, key_of(array)) == [3]
+    assert written(pages, key_of(array)) == [3]  # from then on
+    array[5 * PAGE] ^= 1
+    assert written(pages, key_of(array)) == [3, 5]
 
 
-@pytest.mark.parametrize("read", [False, True])
 def test_a_page_that_falls_back_to_the_segments_bytes_is_written(
-    pages: DirtyPages, tmp_path: Path, read: bool
+    pages: DirtyPages, tmp_path: Path
 ) -> None:
     array = segment_map(tmp_path, 64 * PAGE)
     original = array.copy()
     array[3 * PAGE] ^= 1
     follow(pages, key_of(array))
-    assert written(pages, key_of(array)) == []
-    assert LIBC.madvise(array.ctypes.data, 64 * PAGE, mmap.MADV_DONTNEED) == 0
-    if read:
-        assert (array == original).all()
     assert written(pages, key_of(array)) == [3]
-    array[4 * PAGE] ^= 1
-    assert 4 in written(pages, key_of(array))
+    assert LIBC.madvise(array.ctypes.data, 64 * PAGE, mmap.MADV_DONTNEED) == 0
+    assert written(pages, key_of(array)) == [3]
+    assert (array == original).all()
+    assert written(pages, key_of(array)) == []
 
 
-def test_segments_and_memory_side_by_side_are_followed(pages: DirtyPages, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [0, 20, 63])
+def test_another_map_in_the_place_of_a_segments_is_written(
+    pages: DirtyPages, tmp_path: Path, number: int
+) -> None:
     array = segment_map(tmp_path, 64 * PAGE)
-    address = array.ctypes.data
-    memory_again(address + 8 * PAGE, 8 * PAGE)
+    follow(pages, key_of(array))
+    memory_again(array.ctypes.data + number * PAGE, PAGE)
+    assert written(pages, key_of(array)) == list(range(64))
+    assert written(pages, key_of(array)) == [number]
+
+
+def test_other_bytes_of_the_same_segment_are_written(pages: DirtyPages, tmp_path: Path) -> None:
+    array = segment_map(tmp_path, 64 * PAGE)
+    follow(pages, key_of(array))
+    with open(tmp_path / contract.SEGMENTS / "abc.seg", "rb") as file:
+        private_fixed = mmap.MAP_PRIVATE | 0x10
+        address = array.ctypes.data
+        arguments = (address, PAGE, 3, private_fixed, file.fileno(), 5 * PAGE)
+        assert LIBC.mmap(*arguments) == address
+    assert written(pages, key_of(array)) == list(range(64))
+    assert written(pages, key_of(array)) == []
+
+
+def test_memory_between_maps_of_segments_counts_as_written(
+    pages: DirtyPages, tmp_path: Path
+) -> None:
+    array = segment_map(tmp_path, 64 * PAGE)
+    memory_again(array.ctypes.data + 8 * PAGE, 2 * PAGE)
     array[9 * PAGE] = 1
     follow(pages, key_of(array))
+    assert written(pages, key_of(array)) == [8, 9]
+
+
+def test_madvise_on_a_part_of_a_map_changes_nothing(pages: DirtyPages, tmp_path: Path) -> None:
+    array = segment_map(tmp_path, 64 * PAGE)
+    follow(pages, key_of(array))
+    assert LIBC.madvise(array.ctypes.data, 9 * PAGE, mmap.MADV_DONTFORK) == 0
     assert written(pages, key_of(array)) == []
-    array[0] ^= 1
-    array[8 * PAGE] = 2
-    array[9 * PAGE] = 3
-    assert written(pages, key_of(array)) == [0, 8, 9]
+    assert LIBC.madvise(array.ctypes.data, 9 * PAGE, mmap.MADV_DOFORK) == 0
     assert written(pages, key_of(array)) == []
+
+
+def test_restored_memory_that_is_no_longer_named_is_forgotten(
+    pages: DirtyPages, tmp_path: Path
+) -> None:
+    array = segment_map(tmp_path, 64 * PAGE)
+    follow(pages, key_of(array))
+    pages.follow([])
+    assert pages.look() == {}
+    pages.follow([key_of(array)])
+    assert pages.look() == {key_of(array): []}
+
+
+def test_restored_memory_that_is_mostly_rewritten_rests(pages: DirtyPages, tmp_path: Path) -> None:
+    array = segment_map(tmp_path, 64 * PAGE)
+    follow(pages, key_of(array))
+    array[: 17 * PAGE] ^= 1
+    assert written(pages, key_of(array)) == list(range(17))
+    for _ in range(8):
+        pages.follow([key_of(array)])
+        assert pages.look() == {}
+    pages.follow([key_of(array)])
+    assert key_of(array) in pages.look()
+
+
+def test_a_look_at_restored_memory_that_takes_too_long_says_nothing(
+    pages: DirtyPages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = segment_map(tmp_path, 64 * PAGE)
+    follow(pages, key_of(array))
+    monkeypatch.setattr(dirty_pages, "SEGMENTS_LIMIT_S", -1.0)
+    assert pages.look() == {key_of(array): []}
+    pages.follow([key_of(array)])
+    assert pages.look() == {}
+
+
+def test_restored_memory_is_read_as_fast_as_without(pages: DirtyPages, tmp_path: Path) -> None:
+    array = segment_map(tmp_path, 64 * PAGE)
+    follow(pages, key_of(array))
+    # Registered maps of files lose the kernel's fault-around.
+    flags = re.search(
+        rf"^{array.ctypes.data:x}-.*?^VmFlags: (.*?)$",
+        Path("/proc/self/smaps").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert flags is not None
+    assert "uw" not in flags[1].split()
 
 
 # --- the user's code ------------------------------------------------------------------------
@@ -749,26 +830,26 @@ def test_writes_all_over_a_range_are_dense(
 
 
 def test_a_large_range_is_followed_step_by_step(pages: DirtyPages) -> None:
-    memory = Memory(5 * dirty_pages.FIRST_STEP_BYTES, huge=True, fill=False)
+    memory = Memory(5 * protected_range.FIRST_STEP_BYTES, huge=True, fill=False)
     reached = []
     for _ in range(4):
         pages.follow([memory.key])
         pages.look()
-        reached.append(pages._followed[memory.key].reached - memory.key[0])
-    assert reached[0] == dirty_pages.FIRST_STEP_BYTES
+        reached.append(pages._protected[memory.key]._reached - memory.key[0])
+    assert reached[0] == protected_range.FIRST_STEP_BYTES
     assert reached[-1] == memory.key[1]
 
 
 def test_what_is_protected_only_in_part_is_reported_only_in_part(
     pages: DirtyPages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = Memory(2 * dirty_pages.FIRST_STEP_BYTES, huge=True, fill=False)
-    monkeypatch.setattr(dirty_pages, "GROWTH", 1)
+    memory = Memory(2 * protected_range.FIRST_STEP_BYTES, huge=True, fill=False)
+    monkeypatch.setattr(protected_range, "GROWTH", 1)
     for _ in range(3):
         pages.follow([memory.key])
         looked = pages.look()
     start = memory.key[0]
-    assert looked == {memory.key: [(start, start + dirty_pages.FIRST_STEP_BYTES)]}
+    assert looked == {memory.key: [(start, start + protected_range.FIRST_STEP_BYTES)]}
 
 
 def test_without_time_nothing_is_followed(
@@ -789,7 +870,7 @@ def test_without_time_nothing_is_followed(
 def test_follow_before_look_says_nothing_about_what_it_has_just_protected(
     pages: DirtyPages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dirty_pages._Followed, "step_bytes", 2 * HUGE)
+    monkeypatch.setattr(protected_range, "FIRST_STEP_BYTES", 2 * HUGE)
     memory = Memory(8 * HUGE)
     saved = memory.bytes.copy()
     for round_ in range(8):
@@ -803,17 +884,18 @@ def test_follow_before_look_says_nothing_about_what_it_has_just_protected(
 
 
 def test_a_look_that_is_interrupted_forgets_everything(
-    pages: DirtyPages, monkeypatch: pytest.MonkeyPatch
+    pages: DirtyPages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = Memory(16 * PAGE), Memory(16 * PAGE)
-    follow(pages, first.key, second.key)
+    restored = segment_map(tmp_path, 16 * PAGE)
+    follow(pages, first.key, second.key, key_of(restored))
     first.page(3)[0] ^= 1
     real = pages._kernel.protect
 
-    def interrupted(start: int, end: int, backing: Backing) -> list[Region]:
+    def interrupted(start: int, end: int) -> list[Region]:
         if start == second.key[0]:
             raise KeyboardInterrupt
-        return real(start, end, backing)
+        return real(start, end)
 
     monkeypatch.setattr(pages._kernel, "protect", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -867,13 +949,13 @@ def test_a_machine_whose_system_calls_we_do_not_know_is_told(
 
 
 def test_a_kernel_that_answers_wrongly_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing_written(self: Any, start: int, end: int, backing: Backing) -> list[Region]:
+    def nothing_written(self: Any, start: int, end: int) -> list[Region]:
         return [Region(start, end, 0)]
 
     monkeypatch.setattr(WriteProtection, "protect", nothing_written)
     assert "wrong" in str(userfaultfd.refusal.__wrapped__())
 
-    def refused(self: Any, start: int, end: int, backing: Backing) -> list[Region]:
+    def refused(self: Any, start: int, end: int) -> list[Region]:
         raise OSError(errno.ENOTTY, "no such request")
 
     monkeypatch.setattr(WriteProtection, "protect", refused)
@@ -927,7 +1009,7 @@ def test_no_privilege_is_needed() -> None:
 
 def test_the_text_of_the_mappings_says_what_queries_say() -> None:
     maps = Maps()
-    if not maps._can_query:
+    if not maps.can_query:
         pytest.skip("no PROCMAP_QUERY before Linux 6.11")
     text = Path("/proc/self/maps").read_bytes()
     by_text = mappings.from_text(text)
@@ -943,32 +1025,34 @@ def test_the_text_of_the_mappings_says_what_queries_say() -> None:
 
 
 def test_without_queries_the_text_is_read(pages: DirtyPages) -> None:
-    pages._maps._can_query = False
+    pages._maps.can_query = False
     memory = Memory(16 * PAGE)
     follow(pages, memory.key)
     assert not_followed(pages, np.frombuffer(mmap.mmap(-1, 16 * PAGE), np.uint8))
 
 
+def mapping(name: str, private: bool = True, anonymous: bool = True) -> Mapping:
+    return Mapping(0, PAGE, private, 0, anonymous, name)
+
+
 @pytest.mark.parametrize(
-    ("name", "backing"),
-    [
-        ("", Backing.ZEROS),
-        ("[heap]", Backing.ZEROS),
-        ("[anon:python]", Backing.ZEROS),
-        ("[stack]", None),
-        ("[vvar]", None),
-    ],
+    ("name", "followed"),
+    [("", True), ("[heap]", True), ("[anon:python]", True), ("[stack]", False), ("[vvar]", False)],
 )
-def test_which_anonymous_memory_is_followed(name: str, backing: Backing | None) -> None:
-    assert Mapping(0, PAGE, private=True, anonymous=True, name=name).backing is backing
-    assert Mapping(0, PAGE, private=False, anonymous=True, name=name).backing is None
+def test_which_anonymous_memory_is_followed(name: str, followed: bool) -> None:
+    assert mapping(name).allocated is followed
+    assert not mapping(name, private=False).allocated
+    assert mapping(name).segment is None
 
 
 @pytest.mark.parametrize(
-    ("name", "backing"),
+    ("name", "segment"),
     [
-        ("/home/a/checkpoints/k/segments/0a.seg", Backing.SEGMENTS),
-        ("/home/a/checkpoints/k/segments/0a.seg (deleted)", Backing.SEGMENTS),
+        ("/home/a/checkpoints/k/segments/0a.seg", "/home/a/checkpoints/k/segments/0a.seg"),
+        (
+            "/home/a/checkpoints/k/segments/0a.seg (deleted)",
+            "/home/a/checkpoints/k/segments/0a.seg",
+        ),
         ("/home/a/data.seg", None),
         ("/home/a/segments/data.npy", None),
         ("/memfd:x (deleted)", None),
@@ -976,8 +1060,10 @@ def test_which_anonymous_memory_is_followed(name: str, backing: Backing | None) 
         ("/dev/nvidiactl", None),
     ],
 )
-def test_which_files_are_followed(name: str, backing: Backing | None) -> None:
-    assert Mapping(0, PAGE, private=True, anonymous=False, name=name).backing is backing
+def test_which_files_are_segments(name: str, segment: str | None) -> None:
+    assert mapping(name, anonymous=False).segment == segment
+    assert mapping(name, anonymous=False, private=False).segment is None
+    assert not mapping(name, anonymous=False).allocated
 
 
 numbers = st.sets(st.integers(0, 40))
@@ -1010,10 +1096,16 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.memory = Memory(2 * HUGE, huge=True)
         self.segment = segment_map(directory, SEGMENT_PAGES * PAGE)
-        self.arrays = {key_of(a): a for a in (self.memory.bytes, self.segment)}
+        self.arrays: dict[Key, Array]
+        self.arrays = {key_of(array): array for array in (self.memory.bytes, self.segment)}
+        self.file = open(directory / contract.SEGMENTS / "abc.seg", "rb")  # noqa: SIM115 (kept)
         self.pages = DirtyPages()
         self.saved = {key: array.copy() for key, array in self.arrays.items()}
         self.reported = 0
+
+    def close(self) -> None:
+        self.pages.close()
+        self.file.close()
 
     def at(self, number: int, count: int) -> Array:
         """`count` pages from the `number`th on, in one of the two."""
@@ -1041,6 +1133,13 @@ class World:
     def page_out(self, number: int, count: int) -> None:
         here = self.at(number, count)
         assert LIBC.madvise(here.ctypes.data, here.nbytes, MADV_PAGEOUT) == 0
+
+    def segment_again(self, number: int, count: int) -> None:
+        here = self.segment[number % SEGMENT_PAGES * PAGE :][: count * PAGE]
+        fixed = mmap.MAP_PRIVATE | 0x10
+        offset = number % 2 * (here.ctypes.data - self.segment.ctypes.data)
+        arguments = (here.ctypes.data, here.nbytes, 3, fixed, self.file.fileno(), offset)
+        assert LIBC.mmap(*arguments) == here.ctypes.data
 
     def drop_much(self, number: int, count: int) -> None:
         self.memory.advise(mmap.MADV_DONTNEED, number % 2 * HUGE, HUGE)
@@ -1080,7 +1179,7 @@ class World:
 ACTS: list[Callable[[World, int, int], None]] = [
     World.write, World.write, World.write, World.write_zeros, World.read_into, World.read,
     World.drop, World.drop_much, World.page_out, World.collapse, World.map_again, World.forked,
-    World.protected,
+    World.protected, World.segment_again,
     World.follow, World.follow, World.follow, World.look, World.look, World.look,
 ]  # fmt: skip
 
@@ -1102,7 +1201,7 @@ def test_whatever_happens_nothing_that_differs_is_reported(
             act(world, number, count)
         world.look()
     finally:
-        world.pages.close()
+        world.close()
 
 
 def test_in_a_long_life_nothing_that_differs_is_reported(
@@ -1117,4 +1216,4 @@ def test_in_a_long_life_nothing_that_differs_is_reported(
         act(world, chosen.randrange(PAGES), chosen.randrange(1, 5))
     world.look()
     assert world.reported > 30 << 20  # it is not all silence
-    world.pages.close()
+    world.close()
