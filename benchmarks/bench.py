@@ -221,10 +221,10 @@ class Bench:
     # --- page ---------------------------------------------------------------------------
 
     def _write(self) -> None:
-        kishu = peer_kishu.VERSION if "kishu" in self.peers else None
+        elsewhere = {"kishu": peer_kishu.VERSION, "criu": peer_criu.version()}
         about = (
             page.machine(self.root),
-            page.versions(kishu),
+            page.versions({n: v for n, v in elsewhere.items() if n in self.peers}),
             f"Load average of the machine before the run: {self._load:.1f}. "
             f"The run took {(time.monotonic() - self._began) / 60:.1f} minutes so far.",
         )

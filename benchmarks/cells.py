@@ -168,9 +168,8 @@ class Side:
 
     def processor_s(self) -> float:
         """How much more the peer's kernel has worked than the stock one, since their starts."""
-        return processor_s(self.tested.pid, self.tested.root) - processor_s(
-            self.stock.pid, self.stock.root
-        )
+        tested_s = processor_s(self.tested.pid, self.tested.root) + self.peer.own_processor_s
+        return tested_s - processor_s(self.stock.pid, self.stock.root)
 
     def digests(self, one: Kernel) -> dict[str, str]:
         """What the variables are worth."""

@@ -6,7 +6,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -79,15 +79,15 @@ def _file_system(directory: Path) -> str:
     return kind
 
 
-def versions(kishu: str | None) -> str:
-    """Of the packages that matter."""
+def versions(peers: Mapping[str, str | None]) -> str:
+    """Of the packages that matter, and of peers that are installed elsewhere."""
     found = []
     for package in _PACKAGES:
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             found.append(f"no {package}")
-    return ", ".join(found + ([f"kishu {kishu}"] if kishu else []))
+    return ", ".join(found + [f"{name} {number}" for name, number in peers.items()])
 
 
 def text(results: Results, about: Sequence[str], scale: float) -> str:

@@ -6,9 +6,10 @@ Version 4 or newer for current kernels; where it does not run, `unavailable` say
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from harness.environment import Environment
@@ -43,6 +44,11 @@ class Criu(Peer):
         self._image: Path | None = None
         self._restored: subprocess.Popen[bytes] | None = None
 
+    def variables(self) -> Mapping[str, str]:
+        # A file that somebody else has written to since the dump cannot be restored: IPython's
+        # history must be this kernel's alone.
+        return {**super().variables(), "IPYTHONDIR": str(self.directory / "ipython")}
+
     def start(self) -> Start:
         # A restored process has another parent: ipykernel must not watch it.
         return Start(STOCK, self.variables(), arguments=("--IPKernelApp.parent_handle=0",))
@@ -54,7 +60,10 @@ class Criu(Peer):
         options = ["--leave-running", "--shell-job", "--tcp-established", "--ext-unix-sk"]
         options += ["--file-locks", "--network-lock", "skip", "-o", "dump.log"]
         command = [self._criu, "dump", "-t", str(kernel.pid), "-D", str(image), *options]
-        if subprocess.run(command, capture_output=True).returncode != 0:
+        before_s = _children_s()
+        dumped = subprocess.run(command, capture_output=True)
+        self.own_processor_s += _children_s() - before_s
+        if dumped.returncode != 0:
             raise CellFailed(f"criu dump: {_end_of(image / 'dump.log')}")
         before, self._image = self._image, image
         self.written()
@@ -87,6 +96,21 @@ class Criu(Peer):
 
     def files(self) -> Iterable[Path]:
         return [] if self._image is None else self._image.iterdir()
+
+
+def version() -> str | None:
+    """Of the installed one."""
+    criu = shutil.which("criu")
+    if criu is None:
+        return None
+    said = subprocess.run([criu, "--version"], capture_output=True, text=True).stdout.split()
+    return said[1] if len(said) > 1 else None
+
+
+def _children_s() -> float:
+    """Processor time of the processes that this one has started and reaped."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _end_of(log: Path) -> str:

@@ -31,6 +31,7 @@ class Peer:
         self.directory = directory  # for this peer's files; empty
         self._sizes: dict[Path, tuple[int, int]] = {}
         self._written = 0
+        self.own_processor_s = 0.0  # of processes that are neither the kernel nor its children
 
     # --- kernels ------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from loops import Looped
 from tabulate import tabulate
 from worst import Worst, causes
 
+_LONGEST = 300  # characters in a cell of a table
+
 
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that `share` of them do not exceed (nearest rank)."""
@@ -43,7 +45,8 @@ def _number(value: float | None, factor: float = 1.0, digits: int = 2) -> str:
 
 
 def _markdown(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
-    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
+    plain = [[" ".join(cell.replace("|", "/").split())[:_LONGEST] for cell in row] for row in rows]
+    return tabulate(plain, headers, tablefmt="pipe", disable_numparse=True)
 
 
 def side_by_side(rows: Sequence[Measured]) -> str:
