@@ -14,13 +14,12 @@ import bisect
 import errno
 import mmap
 import os
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from . import contract, userfaultfd
+from . import contract, cuda, userfaultfd
 from .intervals import Interval
 from .mappings import Lookup, Maps, mappings
 from .protected_range import DENSE, ProtectedRange, TooDense, stride
@@ -55,16 +54,9 @@ def available() -> str | None:
     """None where dirty pages can be had, otherwise the reason in one sentence."""
     if os.environ.get(contract.ENV_DIRTY_PAGES) == "off":
         return f"switched off by {contract.ENV_DIRTY_PAGES}"
-    return _gpu_in_use() or userfaultfd.refusal()
-
-
-def _gpu_in_use() -> str | None:
-    """Why a GPU may be writing to memory, unseen because no page fault tells; or None."""
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)
-    is_initialized = getattr(cuda, "is_initialized", None)
-    if is_initialized is not None and is_initialized():
+    if cuda.context_is_live():
         return "a CUDA context is live, and what a GPU writes to memory is not seen"
-    return None
+    return userfaultfd.refusal()
 
 
 class DirtyPages:
@@ -90,6 +82,7 @@ class DirtyPages:
         # What of it is forgotten, and where the rest of that begins: to unregister 1 GB in
         # 4 KB pages takes 20 ms.
         self._leaving: dict[Interval, int] = {}
+        self._devices_wrote = False  # perhaps, as of the last look
 
     def follow(self, ranges: Iterable[Key]) -> None:
         """Follow the buffers at these (address, length in bytes) from now on, and no others.
@@ -102,7 +95,7 @@ class DirtyPages:
         if not self._here():
             return
         deadline = time.monotonic() + FOLLOW_LIMIT_S
-        wanted = {} if self._devices_write() else dict.fromkeys(ranges)
+        wanted = {} if self._devices_wrote else dict.fromkeys(ranges)
         for key in self._protected.keys() - wanted.keys():
             self._forget(key)
         for key in self._restored.keys() - wanted.keys():
@@ -138,7 +131,8 @@ class DirtyPages:
         if not self._here():
             return {}
         try:
-            if self._devices_write():
+            self._devices_wrote = self._devices_write()
+            if self._devices_wrote:
                 nothing: dict[Key, list[Interval]]
                 nothing = {key: [] for key in (*self._protected, *self._restored)}
                 self._forget_all()
@@ -165,7 +159,7 @@ class DirtyPages:
 
     def _devices_write(self) -> bool:
         try:
-            return _gpu_in_use() is not None or self._kernel.pinned_bytes() > 0
+            return cuda.context_is_live() or self._kernel.pinned_bytes() > 0
         except OSError:
             return True  # code that closes all descriptors has closed ours
 

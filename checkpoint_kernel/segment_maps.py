@@ -1,10 +1,11 @@
 """Which parts of restored memory still show the segments that it is mapped from.
 
-A page of a private map that was never written shows the file, and a segment never changes. So
-this needs no protection: two looks that find the same part of the same segment at the same
-place, and no page of our own there, prove it. What was written once counts as written from
-then on. userfaultfd is not for these maps: it switches off the kernel's fault-around, and the
-first read of 1 GB in 4 KB pages took 0.85 s instead of 0.3 s.
+A page of a private map that was never written shows the file, and a segment never changes; one
+of the memory in between, left where chunks are zeros, shows zeros. So this needs no protection:
+two looks that find the same part of the same segment at the same place, and no page of our own
+there, prove it. What was written once counts as written from then on. userfaultfd is not for
+these maps: it switches off the kernel's fault-around, and the first read of 1 GB in 4 KB pages
+took 0.40 s instead of 0.12 s.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class TooLong(Exception):
 class _Part(NamedTuple):
     start: int
     end: int
-    path: str
+    path: str | None  # of the segment; None: zeros
     base: int  # address of the file's first byte
 
 
@@ -71,19 +72,22 @@ class SegmentMaps:
 
     @property
     def written_bytes(self) -> int:
-        """What did not show a segment at the last look."""
+        """What showed neither a segment nor zeros at the last look."""
         return self._end - self._start - sum(end - start for start, end in self._shown)
 
     def _parts_now(self, lookup: Lookup, deadline: float) -> list[_Part]:
-        """The maps of segments, neighbours made one: madvise splits and joins maps."""
+        """What is mapped, neighbours made one: madvise splits and joins maps."""
         parts: list[_Part] = []
         for mapping in mappings(self._start, self._end, lookup):
             if time.monotonic() > deadline:
                 raise TooLong
-            if mapping.segment is None:
-                continue
             start, end = max(mapping.start, self._start), min(mapping.end, self._end)
-            part = _Part(start, end, mapping.segment, mapping.start - mapping.offset)
+            if mapping.segment is not None:
+                part = _Part(start, end, mapping.segment, mapping.start - mapping.offset)
+            elif mapping.allocated:
+                part = _Part(start, end, None, 0)
+            else:
+                continue
             if parts and parts[-1].end == start and parts[-1][2:] == part[2:]:
                 part = part._replace(start=parts.pop().start)
             parts.append(part)

@@ -162,7 +162,7 @@ class WriteProtection:
     def own_pages(self, start: int, end: int) -> list[Interval]:
         """The pages in [start, end) that do not show a file; nothing need be registered.
 
-        Takes 240 ns for each 4 KB page that is there, and next to nothing for the others.
+        Takes 55 to 240 ns for each 4 KB page that is there, and next to nothing for others.
         E2BIG as above.
         """
         return [(r.start, r.end) for r in self._regions_of(start, end, 0, _FILE, _PRESENT)]
