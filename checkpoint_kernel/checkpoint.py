@@ -53,6 +53,7 @@ _RETRY_LIMIT_S = 300.0
 _SESSION_UNIT = "session"
 # Smaller buffers are hashed faster than their pages are asked about.
 _FOLLOWED_FROM = 4 << 20
+_PARTED_EVERY = 16
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Facts:
     root: Path  # of all notebooks, for the quota
     store_limit_bytes: int | None
     carried: tuple[Known, ...] = ()  # units that are as in the newest checkpoint
+    together: tuple[tuple[str, ...], ...] = ()  # names that were one unit in it
     # Buffers of the newest checkpoint: its payload and storage, and the address intervals in
     # them that nobody has written to since.
     clean: dict[Range, tuple[str, int, list[Range]]] = field(default_factory=dict)
@@ -214,7 +216,11 @@ class Checkpointer:
         carried = unchanged.unchanged(
             self._known, touched, lambda name: namespace.identity(live, name)
         )
-        return replace(facts, carried=tuple(carried), clean=self._clean_pages())
+        # Now and then anew, in case that they have come apart.
+        joined = self._known if self.settled.count % _PARTED_EVERY else []
+        together = tuple(known.unit.names for known in joined if len(known.unit.names) > 1)
+        clean = self._clean_pages()
+        return replace(facts, carried=tuple(carried), together=together, clean=clean)
 
     def adopt(self, mapped: list[Known]) -> None:
         """A restore has mapped these from the store: what is not written to needs no look."""
@@ -367,7 +373,10 @@ class Checkpointer:
 
     def _failed_or_died(self, ended: snapshot.Exit, late: bool) -> None:
         """The snapshot process ended without a commit: why, and what is tried next."""
-        self._known = []  # whatever was wrong, the next one looks at everything
+        self._known = []  # whatever was wrong, the next one looks at everything, each alone
+        if self._facts is not None and self._facts.together and self._failed is None:
+            self.changed()
+            return
         trouble = self._failed or self._blame.judge(ended, late, self._in_hand, self._shell.user_ns)
         if trouble is not None:
             self._trouble(trouble)
@@ -465,8 +474,9 @@ def write(
         report(unit=names)
 
     partition = units.partition(
-        selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call
-    )
+        selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call,
+        facts.together,
+    )  # fmt: skip
     frames = locals_unit.drafts(
         facts.position.frames, shell.user_ns, partition, facts.bad_frames, progress
     )

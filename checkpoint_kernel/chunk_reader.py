@@ -94,13 +94,15 @@ class Reader:
         for pieces in self._located(span.slices(), span):
             self._read_all(pieces, memory)
 
-    def storage(self, span: Span) -> tuple[memoryview, list[Location]]:
+    def storage(self, span: Span, verified: bool = False) -> tuple[memoryview, list[Location]]:
         """A storage in writable memory, and those of its chunks that are mapped, not verified.
+
+        `verified`: it is read, however large it is.
 
         Raises MissingChunk, DamagedChunk (also for a file that is shorter than it was: touching
         a map of that would be SIGBUS), or OSError.
         """
-        if self._maps is not None and span.length >= self._maps.from_bytes:
+        if not verified and self._maps is not None and span.length >= self._maps.from_bytes:
             try:
                 return self._map(span, self._maps)
             except CannotMap:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import io
+import pickle
 import types
 from typing import Any
 
@@ -70,6 +72,22 @@ def array(data: Any, dtype: Any, shape: tuple[int, ...], order: str, writeable: 
     if not writeable:
         array.flags.writeable = False
     return array
+
+
+def plain_objects(data: Any, shape: tuple[int, ...], fortran: bool, writeable: bool) -> Any:
+    """An object array of texts and numbers; `data` is a pickle of their list, in memory order."""
+    import numpy as np
+
+    array = np.empty(shape, object, order="F" if fortran else "C")
+    array.ravel(order="K")[:] = _PlainUnpickler(io.BytesIO(data)).load()
+    if not writeable:
+        array.flags.writeable = False
+    return array
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} is neither text nor a number")
 
 
 def view(

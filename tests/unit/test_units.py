@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
-from notebook_namespace import Notebook, names_of_units
+from notebook_namespace import Notebook, load, names_of_units
+
+from checkpoint_kernel import rebuild, units
 
 pytestmark = pytest.mark.unit
 
@@ -290,3 +294,66 @@ class TestCode:
         # What the snapshot process leaves on a class is copyreg's cache, in its own memory.
         after = {k: v for k, v in main["C"].__dict__.items() if k != "__slotnames__"}
         assert (after, main["c"].__dict__) == before
+
+
+class TestTogether:
+    def partition(self, notebook: Notebook, *together: tuple[str, ...]) -> units.Partition:
+        return units.partition(
+            notebook.variables, notebook.main, {}, lambda _: None, together=together
+        )
+
+    def test_names_that_were_one_unit_are_pickled_as_one(self, notebook: Notebook) -> None:
+        notebook.run("a = [1]; b = [a]; c = [2]")
+        partition = self.partition(notebook, ("a", "b"))
+        assert names_of_units(partition) == {frozenset("ab"), frozenset("c")}
+        again = load(partition).main
+        assert again["b"][0] is again["a"]
+
+    def test_one_that_cannot_be_saved_any_more_costs_only_itself(self, notebook: Notebook) -> None:
+        notebook.run("import threading\na = [1]; b = threading.Lock()")
+        partition = self.partition(notebook, ("a", "b"))
+        assert [skipped.name for skipped in partition.skipped] == ["b"]
+        assert load(partition).main["a"] == [1]
+
+    def test_names_that_are_gone_or_something_else_now_do_no_harm(self, notebook: Notebook) -> None:
+        notebook.run("a = [1]\ndef b(): return a")
+        partition = self.partition(notebook, ("a", "b", "gone"), ("a", "other"))
+        assert load(partition).main["a"] == [1]
+
+
+class TestObjectArrays:
+    @pytest.mark.parametrize(
+        "make",
+        [
+            "np.array([f'text {k}' for k in range(5000)], dtype=object)",
+            "np.array([None, 1, 2.5, 'x', b'y', True] * 2000, dtype=object)",
+            "np.asfortranarray(np.array([f'{k}' for k in range(6000)], object).reshape(3, -1))",
+            "np.array([f'{k}' for k in range(9000)], dtype=object)[::3]",
+        ],
+    )
+    def test_texts_and_numbers_come_back(self, notebook: Notebook, make: str) -> None:
+        notebook.run(f"import numpy as np\na = {make}")
+        again = notebook.reborn().reborn().main["a"]
+        live = notebook.main["a"]
+        assert again.dtype == live.dtype
+        assert again.tolist() == live.tolist()
+        assert again.flags.f_contiguous == live.flags.f_contiguous
+        assert [type(v) for v in again.flat] == [type(v) for v in live.flat]
+
+    def test_a_column_that_did_not_change_gives_the_same_bytes(self, notebook: Notebook) -> None:
+        notebook.run(
+            "import numpy as np\na = np.array([f'{k}' for k in range(9000)], dtype=object)"
+        )
+        first, second = (notebook.partition().units[-1].pickled for _ in range(2))
+        assert first is not None
+        assert second is not None
+        assert [bytes(b.raw()) for b in first.buffers] == [bytes(b.raw()) for b in second.buffers]
+
+    def test_objects_with_parts_keep_their_identity(self, notebook: Notebook) -> None:
+        notebook.run("import numpy as np\nx = [1]\na = np.array([x, 'y'] * 3000, dtype=object)")
+        again = notebook.reborn().main
+        assert again["a"][0] is again["x"]
+
+    def test_a_stream_in_a_buffer_cannot_run_code(self) -> None:
+        with pytest.raises(pickle.UnpicklingError, match="neither text nor a number"):
+            rebuild.plain_objects(pickle.dumps([print]), (1,), False, True)
