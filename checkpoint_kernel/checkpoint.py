@@ -51,8 +51,8 @@ _BIRTHS = 3
 # After failures the clock tries again at longer and longer intervals, cells' ends always.
 _RETRY_LIMIT_S = 300.0
 _SESSION_UNIT = "session"
-# Smaller buffers are hashed faster than their pages are asked about.
-_FOLLOWED_FROM = 4 << 20
+# The first write to a followed page costs a fault, 4 ms for 10 MB: smaller buffers are hashed.
+_FOLLOWED_FROM = 32 << 20
 _PARTED_EVERY = 16
 
 
