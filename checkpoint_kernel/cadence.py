@@ -1,7 +1,8 @@
 """How often checkpoints may be taken: at most a share of the user's time and of a core.
 
-Pure arithmetic on a monotonic clock in seconds. The budgets only stretch the cadence: a change
-never waits longer than `LAST_STATE_S` for them.
+Pure arithmetic on a monotonic clock in seconds. The budgets only stretch the cadence. The
+background's never holds the newest state back longer than `LAST_STATE_S`; the main thread's does
+so only after a pause of more than 150 ms, which somebody may have felt.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ PAUSE_SHARE: Final = 0.05
 # Of one core, on average over a minute; what was saved up may be spent in a burst.
 CPU_SHARE: Final = 0.5
 WINDOW_S: Final = 60.0
-# The newest state is never held back longer than this.
+# The newest state is not held back longer than this for want of background time.
 LAST_STATE_S: Final = 3.0
 
 
@@ -39,7 +40,7 @@ class Cadence:
         """When changes that began at `stale_since` may be taken; at once if not after `now`."""
         balance = self._balance(now)
         cpu_at = now if balance >= 0 else now - balance / CPU_SHARE
-        return min(max(self._free_at, cpu_at), stale_since + LAST_STATE_S)
+        return max(self._free_at, min(cpu_at, stale_since + LAST_STATE_S))
 
     def _balance(self, now: float) -> float:
         earned = CPU_SHARE * max(0.0, now - self._counted)
