@@ -108,18 +108,32 @@ def test_mapped_storages_hold_what_read_ones_hold(
     assert view == value
 
 
-def test_views_of_one_mapped_storage_share_memory(store: Store) -> None:
-    refs = [BufferRef(0, 0, MIB, False), BufferRef(0, 5000, 50, False), BufferRef(0, 5000, 1, True)]
+def put(store: Store, refs: list[BufferRef]) -> Manifest:
+    """A checkpoint of one storage of noise, 1 MiB, and these buffers on it."""
     with store.begin() as snapshot:
         digest = snapshot.put(b"", [memoryview(noise(MIB))], refs).digest
-        unit = Unit("var:x", "data", ("x",), "pickle", digest, MIB)
-        snapshot.commit(make_manifest(1, (unit,)))
-    with store.reader(maps=Maps(MIB, 10)) as reader:
-        base, view, fixed = store.read_payload(digest, reader).buffers
+        manifest = make_manifest(1, (Unit("var:x", "data", ("x",), "pickle", digest, MIB),))
+        snapshot.commit(manifest)
+    return manifest
+
+
+def test_views_of_one_mapped_storage_share_memory(store: Store) -> None:
+    manifest = put(store, [BufferRef(0, 0, MIB, False), BufferRef(0, 5000, 50, False)])
+    base, view = payload_of(store, manifest).buffers
     assert maps_of(store) == 1
     view[0] = 7
-    assert base[5000] == fixed[0] == 7
-    assert fixed.readonly
+    assert base[5000] == 7
+
+
+def test_what_nobody_may_write_to_is_verified_before_anybody_sees_it(store: Store) -> None:
+    """It may be a pickle stream of its own."""
+    manifest = put(store, [BufferRef(0, 0, MIB, False), BufferRef(0, 5000, 50, True)])
+    payload = payload_of(store, manifest)
+    assert (payload.unverified, maps_of(store)) == ((), 0)
+    assert [view.readonly for view in payload.buffers] == [False, True]
+    flip(store, noise(MIB)[:100])
+    with pytest.raises(DamagedChunk, match="digest differs"):
+        payload_of(store, manifest)
 
 
 def test_mapping_takes_no_memory_before_it_is_written_to(store: Store) -> None:
