@@ -16,6 +16,7 @@ from checkpoint_kernel.checkpoint import Settled
 from checkpoint_kernel.contract import DEATHS
 from checkpoint_kernel.manifest import Manifest, Skipped, Unit
 from checkpoint_kernel.session import Cap, NotRestored, Plan, RestoreReport, Session, Settings
+from checkpoint_kernel.verification import Damage
 
 pytestmark = pytest.mark.unit
 
@@ -253,3 +254,17 @@ def test_wrapping_breaks_no_word_and_no_command() -> None:
     text = notice.boxed(["x", f"{'word ' * 14}The state from before that cell: {command}"])
     assert command in text
     assert max(map(len, text.splitlines())) <= 88
+
+
+def test_damage_found_after_a_restore_names_bytes_reason_and_the_way_back() -> None:
+    found = Damage("checkpoint-0003", ("df", "view"), 1 << 20, frozenset(), "the bytes in a.seg")
+    lines = notice.damaged([(found, a_checkpoint())])
+    assert lines[0].startswith("df, view: 1.0 MB of what was restored is damaged in the store (the")
+    assert lines[1].endswith(": %checkpoint restore checkpoint-0003 df view")
+
+
+def test_damage_that_no_checkpoint_can_mend_says_so() -> None:
+    found = Damage("checkpoint-0003", (), 5000, frozenset(), "a.seg cannot be read")
+    lines = notice.damaged([(found, None)])
+    assert lines[0].startswith("an object without a name: 4.9 KB")
+    assert lines[1] == "  No earlier checkpoint holds it whole: make it again."
