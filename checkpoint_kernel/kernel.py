@@ -251,6 +251,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if self.checkpointer is not None:
             lines += self.checkpointer.announcements
             self.checkpointer.announcements = []
+        if self._store is not None:
+            lines += notice.damaged(self._store.verification.announcements())
         if lines:
             print(notice.boxed(lines), flush=True)
 
@@ -327,6 +329,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             self.recorder.update(exiting="exit()")
         self.ending.in_hand()
         self.clockwork.stop()
+        if self._store is not None:
+            self._store.verification.stop()
         if self.recorder.flight.shutdown != "restart":
             self.save_last("shutdown", IDLE)
 
