@@ -1,7 +1,7 @@
 """One peer on one workload, cell by cell beside a stock kernel that runs the same cells.
 
 Top to bottom: set up both; cells with a pause between them; cells back to back; a few with
-the memory watched; SIGKILL and back, several times. A noisy machine hits both kernels alike.
+the memory watched; SIGKILL and back, several times.
 """
 
 from __future__ import annotations
@@ -9,48 +9,17 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine import Engine, engine, since
-from kernels import Cell, CellFailed, CutOff, Kernel, two_kernels
+from kernels import CellFailed, CutOff, two_kernels
 from peers import Peer
-from processes import descendants, faults, peak_memory, processor_s
+from processes import peak_memory
+from side import PAUSE_S, Effort, Pair, Side, back_to_back, with_pauses
 from workloads import Workload
 
-# Somebody typing fast. Background work may go on in the next cell.
-PAUSE_S = 0.3
-_BLOCK = 10
 _RUN_ALL_CELLS = 30
-_MEMORY_CELLS = 4
 _SLOW_S = 0.5  # the user waits for all of it: no pause can make that better or worse
-_FEWEST = 3
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is run."""
-
-    cells: int = 30  # per regime
-    restores: int = 3
-    try_s: float = 20.0  # of a regime: then enough has been seen of a slow peer
-    quiet_s: float = 1.0  # so long without a sign of background work means that it is over
-    limit_s: float = 120.0  # then the peer is cut off
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The same cell in both kernels. `faults`: pages that only the tested one had to be given."""
-
-    stock_s: float
-    tested_s: float
-    began: float  # monotonic, of the tested one
-    faults: int
-
-    @property
-    def added_s(self) -> float:
-        """What the user waits longer; negative by noise."""
-        return self.tested_s - self.stock_s
 
 
 @dataclass
@@ -106,110 +75,6 @@ def measure(workload: Workload, peer: Peer, effort: Effort) -> Measured:
     return done
 
 
-class Side:
-    """Two kernels side by side, in the same state."""
-
-    def __init__(
-        self, workload: Workload, peer: Peer, stock: Kernel, tested: Kernel, effort: Effort
-    ) -> None:
-        self.workload, self.peer, self.stock, self.tested = workload, peer, stock, tested
-        self.effort = effort
-        self._count = 0
-
-    def set_up(self) -> None:
-        """The peer, the imports, the variables."""
-        self.peer.attach(self.tested)
-        for code in (self.workload.imports, *self.workload.setup):
-            self.stock.run(code)
-            self.run_tested(code)
-        self.settle()
-
-    def run_tested(self, code: str) -> Cell:
-        """A cell in the peer's kernel, with what the user waits for after it."""
-        cell = self.tested.run(code)
-        self.peer.after_cell(self.tested)
-        return Cell(cell.began, time.monotonic() - cell.began, cell.text)
-
-    def codes(self, count: int) -> list[str]:
-        """The next cells."""
-        self._count += count
-        return [self.workload.cell(n) for n in range(self._count - count, self._count)]
-
-    def settle(self) -> None:
-        """Wait until nothing works in the background any more."""
-        if not self.peer.background:
-            return
-        quiet, last = time.monotonic(), self.peer.written()
-        while time.monotonic() - quiet < self.effort.quiet_s:
-            if time.monotonic() > self.tested.deadline:
-                raise CutOff
-            time.sleep(0.1)
-            now = self.peer.written()
-            if now != last or descendants(self.tested.pid):
-                quiet, last = time.monotonic(), now
-
-    def pair(self, code: str, stock_first: bool) -> Pair:
-        """The cell in both."""
-        if stock_first:
-            plain, tested = self.counted_stock(code), self.counted_tested(code)
-        else:
-            tested, plain = self.counted_tested(code), self.counted_stock(code)
-        return pair_of(plain, tested)
-
-    def counted_stock(self, code: str) -> tuple[Cell, int]:
-        """The cell in the stock kernel, and how many pages that was given meanwhile."""
-        before = faults(self.stock.pid)
-        return self.stock.run(code), faults(self.stock.pid) - before
-
-    def counted_tested(self, code: str) -> tuple[Cell, int]:
-        """The same in the peer's."""
-        before = faults(self.tested.pid)
-        return self.run_tested(code), faults(self.tested.pid) - before
-
-    def processor_s(self) -> float:
-        """How much more the peer's kernel has worked than the stock one, since their starts."""
-        tested_s = processor_s(self.tested.pid, self.tested.root) + self.peer.own_processor_s
-        return tested_s - processor_s(self.stock.pid, self.stock.root)
-
-    def digests(self, one: Kernel) -> dict[str, str]:
-        """What the variables are worth."""
-        names, expressions = list(self.workload.names), list(self.workload.expressions)
-        text = f"__import__('bench_digests').digest({names!r}, {expressions!r})"
-        return dict(one.value(text))
-
-
-def pair_of(plain: tuple[Cell, int], tested: tuple[Cell, int]) -> Pair:
-    """Two runs of the same cell, with the faults of each."""
-    return Pair(plain[0].took_s, tested[0].took_s, tested[0].began, tested[1] - plain[1])
-
-
-def with_pauses(side: Side, count: int, each: Callable[[], object] = lambda: None) -> list[Pair]:
-    """Cells with a pause before each; the kernels take turns in going first."""
-    pairs: list[Pair] = []
-    began = time.monotonic()
-    for code in side.codes(count):
-        time.sleep(PAUSE_S)
-        pairs.append(side.pair(code, stock_first=len(pairs) % 2 == 0))
-        each()
-        enough = not side.workload.fixed and len(pairs) >= _FEWEST
-        if enough and time.monotonic() - began > side.effort.try_s:
-            break
-    return pairs
-
-
-def back_to_back(side: Side, count: int) -> list[Pair]:
-    """Blocks of cells without a pause, in one kernel and then in the other."""
-    pairs: list[Pair] = []
-    began = time.monotonic()
-    while len(pairs) < count and time.monotonic() - began < side.effort.try_s:
-        codes = side.codes(min(_BLOCK, count - len(pairs)))
-        plain = [side.counted_stock(code) for code in codes]
-        tested = [side.counted_tested(code) for code in codes]
-        side.settle()
-        pairs += [pair_of(a, b) for a, b in zip(plain, tested, strict=True)]
-    return pairs
-
-
 def _typing(side: Side, done: Measured, effort: Effort) -> None:
     before = engine(side.peer, side.tested)
     side.settle()
@@ -233,7 +98,8 @@ def _run_all(side: Side, done: Measured, effort: Effort) -> None:
 
 def _memory(side: Side, done: Measured) -> None:
     """Apart from the timed cells: reading memory slows the kernel that is read."""
-    codes = side.codes(_MEMORY_CELLS)
+    slow = statistics.median(pair.tested_s for pair in done.typing) > _SLOW_S
+    codes = side.codes(1 if slow else side.effort.memory_cells)
     side.settle()
     with peak_memory(side.tested.root) as ours:
         for code in codes:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from kernels import CellFailed, Kernel
 from peers import Ours, Peer
 
-_SETTLED = "get_ipython().kernel.checkpointer.settled"
+_CHECKPOINTER = "get_ipython().kernel.checkpointer"
+_SETTLED = f"{_CHECKPOINTER}.settled"
 
 
 @dataclass(frozen=True)
@@ -42,3 +43,16 @@ def since(before: Engine | None, after: Engine | None) -> Engine | None:
     new = len(after.pauses_s) - len(before.pauses_s)
     pauses_s = after.pauses_s[-new:] if new > 0 else ()
     return Engine(pauses_s, after.checkpoints - before.checkpoints, after.write_s)
+
+
+def at_rest(peer: Peer, kernel: Kernel) -> bool:
+    """No checkpoint is under way or due. True where nobody can tell."""
+    if not isinstance(peer, Ours):
+        return True
+    try:
+        running, stale = kernel.value(
+            f"[{_CHECKPOINTER}.running, {_CHECKPOINTER}.stale_since is not None]"
+        )
+    except CellFailed:
+        return True
+    return not running and not stale

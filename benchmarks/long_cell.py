@@ -107,7 +107,7 @@ def trainings(scale: float, log: Path) -> list[Training | str]:
             """)
         + note,
         "adam.param_groups[0]['params'][0] is next(model.parameters())"
-        " and Xt.numpy().base is not None and bool(np.shares_memory(Xt.numpy(), X))",
+        " and bool(np.shares_memory(Xt.numpy(), X))",
         "3 * sum(p.nbytes for p in model.parameters())",
     )
     return [forest, network]

@@ -10,9 +10,9 @@ import statistics
 import time
 from dataclasses import dataclass, field
 
-from cells import PAUSE_S
 from kernels import CellFailed, CutOff, two_kernels
 from peers import Peer
+from side import PAUSE_S
 
 _SETUP = "from time import perf_counter\ndef f(x):\n    return x + K\nK, s, inside = 1, 0, []"
 

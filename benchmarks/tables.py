@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from cells import Measured, Pair
+from cells import Measured
 from long_cell import Trained
 from loops import Looped
+from side import Pair
 from tabulate import tabulate
 from worst import Worst, causes
 

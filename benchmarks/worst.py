@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cells import Effort, Pair, Side, back_to_back, with_pauses
 from engine import Engine, engine, since
 from kernels import CellFailed, CutOff, two_kernels
 from peers import Peer
+from side import Effort, Pair, Side, back_to_back, with_pauses
 from workloads import Workload
 
 REWRITES = 20

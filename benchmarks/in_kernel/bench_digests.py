@@ -6,10 +6,10 @@ covered: a workload compares that by expressions of its own.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from blake3 import blake3
 from IPython import get_ipython
 
 
@@ -27,7 +27,7 @@ def digest(names: Sequence[str], expressions: Sequence[str]) -> dict[str, str]:
 
 def _digest(value: object) -> str:
     try:
-        return hashlib.blake2b(_bytes(value), digest_size=16).hexdigest()
+        return blake3(_bytes(value)).hexdigest(length=16)
     except Exception as why:
         return f"no digest: {type(why).__name__}: {why}"
 
