@@ -3,10 +3,10 @@
 Code reaches a variable by its name or through a reference. References are counted in
 `closed`; names are read here. Every word of a text counts, those inside strings too, so that
 `exec("rows.clear()")`, `df.query("x > @limit")` and the body of `%%time` hide nothing. What can
-make a name up, or runs code that nobody has shown us, touches everything.
+make a name up, or runs code that nobody has shown us (`gates`), touches everything.
 
     names      words of the text: touched when the cell runs
-    later      words inside functions, lambdas and generators: touched at any time from then on,
+    later      globals of functions, lambdas and generators: touched at any time from then on,
                because a thread, a callback or a signal handler may call them
     blind      why words cannot tell (None: they can); `lasting` if that holds from then on
 
@@ -16,43 +16,53 @@ Not seen: a library that looks into `__main__` by itself for a name that stands 
 from __future__ import annotations
 
 import ast
-import dis
 import re
 import types
 import unicodedata
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, cast
+
+from IPython.core.inputtransformer2 import TransformerManager
+
+from . import gates
+from .code_names import functions_of, parts_of, used_by
 
 _WORD: Final = re.compile(r"[^\W\d]\w*")
-_MAGIC: Final = re.compile(r"^\s*(?:[\w, ]+=\s*)?%%?(\w+)", re.MULTILINE)
-_NO_PYTHON: Final = re.compile(r"^\s*(?:[\w, ]+=\s*)?[%!].*$|^.*\?\s*$", re.MULTILINE)
+# Letters of names that are none to a regular expression: `℘` and `·` are (Python's reference,
+# section 2.3: Other_ID_Start, Other_ID_Continue).
+_NAME: Final = re.compile(r"(?:[^\W\d]|[^\x00-\x7f])(?:\w|[^\x00-\x7f])*")
+_FILE: Final = "<checkpoint_kernel.touched>"
+_NO_WARNINGS: Final = ("ignore", None, Warning, re.compile(re.escape(_FILE)), 0)
 _PARSE: Final = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
-# What leads to variables without naming them: as a name (or a module), and as an attribute.
-_GATE_NAMES: Final = frozenset(
-    {"globals", "locals", "vars", "exec", "eval", "compile", "__import__", "__builtins__",
-     "__main__", "__dict__", "builtins", "get_ipython", "ctypes", "cffi", "gc", "inspect", "runpy",
-     "dill", "pdb", "debugpy", "breakpoint", "set_trace", "doctest", "unittest", "import_module"}
-)  # fmt: skip
-_GATE_ATTRIBUTES: Final = frozenset(
-    {"__dict__", "__globals__", "__builtins__", "__main__", "__array_interface__", "f_globals",
-     "f_locals", "f_back", "_getframe", "_current_frames", "currentframe", "user_ns",
-     "user_global_ns", "user_module", "run_cell", "run_line_magic", "run_cell_magic",
-     "get_objects", "get_referrers", "get_referents", "set_trace", "import_module"}
-)  # fmt: skip
-# Magics that run the text which follows them, and magics that run nothing of Python's.
-_RUNS_ITS_TEXT: Final = frozenset({"time", "timeit", "prun", "capture", "memit", "mprun", "lprun"})
+# Magics by what they run: the text that follows them, nothing of Python's, or code that is not in
+# the cell but over with it. All others may do anything.
+_RUNS_ITS_TEXT: Final = frozenset(
+    {"time", "timeit", "prun", "capture", "memit", "mprun", "lprun", "config"}
+)
 _RUNS_NO_PYTHON: Final = frozenset(
-    {"matplotlib", "config", "precision", "who", "whos", "who_ls", "pwd", "cd", "ls", "ll", "cat",
-     "mkdir", "rmdir", "cp", "mv", "rm", "man", "pip", "conda", "mamba", "uv", "system", "sx", "sc",
-     "bash", "sh", "script", "html", "HTML", "javascript", "js", "latex", "markdown", "svg",
-     "writefile", "file", "env", "set_env", "history", "hist", "notebook", "lsmagic", "quickref",
-     "psource", "pinfo", "pinfo2", "pfile", "pdoc", "pdef", "psearch", "colors", "xmode", "pprint",
-     "checkpoint"}
+    {"matplotlib", "precision", "who", "who_ls", "pwd", "cd", "ls", "ll", "lf", "lk", "ldir", "cat",
+     "mkdir", "rmdir", "cp", "mv", "rm", "man", "more", "less", "clear", "pip", "conda", "mamba",
+     "micromamba", "uv", "system", "sx", "sc", "bash", "sh", "script", "perl", "ruby", "python",
+     "python2", "python3", "pypy", "html", "HTML", "SVG", "javascript", "js", "latex", "markdown",
+     "svg", "writefile", "file", "env", "set_env", "history", "hist", "notebook", "lsmagic",
+     "magic", "quickref", "psource", "pinfo", "pinfo2", "pfile", "pdoc", "pdef", "psearch",
+     "colors", "xmode", "pprint", "page", "load", "loadpy", "save", "pushd", "popd", "dirs",
+     "dhist", "bookmark", "connect_info", "autosave", "killbgscripts", "gui", "autoreload",
+     "aimport", "tensorboard", "checkpoint"}
 )  # fmt: skip
-_LATER: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp, ast.ClassDef)
+_OVER_WITH_THE_CELL: Final = frozenset(
+    {"whos", "reset", "reset_selective", "xdel", "store", "pylab", "run"}
+)
+# Extensions that bring magics of the kinds above and nothing else.
+_EXTENSIONS: Final = frozenset({"autoreload", "tensorboard", "line_profiler", "memory_profiler"})
+# With these, the script sees the namespace, or somebody at a prompt does.
+_SEES_NAMESPACE: Final = re.compile(r"(?:^|\s)-\w*[id]")
+# Typed alone they are magics, and run what is typed next.
+_PROMPTS: Final = frozenset({"debug", "pdb"})
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,12 @@ class Touched:
     lasting: bool = False
 
     def __or__(self, other: Touched) -> Touched:
+        # The reason that lasts is the one to tell.
+        first, second = (other, self) if other.lasting and not self.lasting else (self, other)
         return Touched(
             self.names | other.names,
             self.later | other.later,
-            self.blind or other.blind,
+            first.blind or second.blind,
             self.lasting or other.lasting,
         )
 
@@ -83,11 +95,29 @@ NOTHING: Final = Touched()
 @lru_cache(maxsize=64)
 def by_text(source: str) -> Touched:
     """What one cell, as the user typed it, may touch."""
+    if source.strip() in _PROMPTS:
+        return Touched(blind=f"%{source.strip()} runs what is typed next", lasting=True)
+    touched = _by_python(source) or _by_python(_without_magics(source))
+    if touched is not None:
+        return touched | Touched(_words(source))
+    if "\n" not in source.strip():  # magics need no % when they stand alone
+        first, _, rest = source.strip().partition(" ")
+        if first in _RUNS_NO_PYTHON | _RUNS_ITS_TEXT | _OVER_WITH_THE_CELL:
+            return _by_magic(first, rest) | Touched(_words(source))
     names = _words(source)
-    try:
-        return _by_tree(names, _tree(source))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return _with_magics(source, names)
+    return Touched(names, names, "a cell that is not Python may be a magic", True)
+
+
+@lru_cache(maxsize=64)
+def by_python(source: str) -> Touched:
+    """What a cell may touch of which this is all that is run: IPython's transformed cell."""
+    return _by_python(source) or NOTHING
+
+
+def by_words(text: str) -> Touched:
+    """What may be touched by a text that is looked at, or completed, but not run as it is."""
+    names = _words(text)
+    return Touched(names, frozenset(), _blind(min(names & gates.NAMES, default=None)))
 
 
 def by_code(codes: Iterable[types.CodeType]) -> Touched:
@@ -95,12 +125,9 @@ def by_code(codes: Iterable[types.CodeType]) -> Touched:
     words: set[str] = set()
     gate: str | None = None
     for code in codes:
-        for part in _parts_of(code):
-            words.update(part.co_names)
-            for constant in part.co_consts:
-                if isinstance(constant, str):
-                    words.update(_words(constant))
-            gate = gate or _gate_in_code(part)
+        for part in parts_of(code):
+            words |= _names_in(part)
+            gate = gate or gates.in_code(part)
     names = frozenset(words)
     return Touched(names, names, _blind(gate), gate is not None)
 
@@ -109,97 +136,87 @@ def _blind(gate: str | None) -> str | None:
     return None if gate is None else f"{gate!r} reaches variables without their names"
 
 
-def _with_magics(source: str, names: frozenset[str]) -> Touched:
-    """A cell that is not Python as it stands: its Python, and what its magics may run."""
-    unseen = sorted(set(_MAGIC.findall(source)) - _RUNS_ITS_TEXT - _RUNS_NO_PYTHON)
-    if unseen:
-        return Touched(names, names, f"%{unseen[0]} may run code that is not in the cell", True)
-    if source.lstrip().startswith("%%") and _MAGIC.findall(source)[0] in _RUNS_NO_PYTHON:
-        return Touched(names, names)
-    touched = NOTHING
-    for line in _NO_PYTHON.findall(source):
-        # !echo {rows.pop()} is Python too.
-        if "{" in line or "$" in line or not _RUNS_ITS_TEXT.isdisjoint(_MAGIC.findall(line)):
-            words = _words(line)
-            gates = words & _GATE_NAMES
-            touched |= Touched(words, words, _blind(min(gates, default=None)), bool(gates))
+def _compiled(source: str | ast.Module, flags: int) -> Any:
+    """What `compile` makes of it, or None. The user has been warned of what is odd in it."""
+    # Not catch_warnings: it makes Python show again what it has shown once.
+    warnings.filters.insert(0, _NO_WARNINGS)  # type: ignore[attr-defined]
     try:
-        return touched | _by_tree(names, _tree(_NO_PYTHON.sub("", source)))
+        return compile(source, _FILE, "exec", flags, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return Touched(names, names, "a cell that is not Python may be a magic", True)
-
-
-def _tree(source: str) -> ast.AST:
-    tree: ast.AST = compile(source, "", "exec", _PARSE, dont_inherit=True)
-    return tree
-
-
-def _by_tree(names: frozenset[str], tree: ast.AST) -> Touched:
-    now: list[ast.AST] = []
-    later: list[ast.AST] = []
-    outside = [tree]
-    while outside:
-        node = outside.pop()
-        now.append(node)
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, _LATER):
-                later += ast.walk(child)
-            else:
-                outside.append(child)
-    words = frozenset(word for node in later for word in _words_in(node))
-    lasting = _gate_in(later)
-    if lasting is None and any(map(_binds_unseen, now)):
-        return Touched(names, words, "`import *` binds names that it does not show")
-    return Touched(names, words, _blind(lasting or _gate_in(now)), lasting is not None)
-
-
-def _binds_unseen(node: ast.AST) -> bool:
-    return isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
-
-
-def _gate_in(nodes: Iterable[ast.AST]) -> str | None:
-    """The first way to unnamed variables, or None."""
-    for node in nodes:
-        match node:
-            case ast.Name(id=name) if name in _GATE_NAMES:
-                return name
-            case ast.Attribute(attr=name) if name in _GATE_ATTRIBUTES:
-                return name
-            case ast.Attribute(value=ast.Name(id="sys" | "_sys"), attr="modules"):
-                return "sys.modules"
-            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
-                imported = {part for alias in aliases for part in alias.name.split(".")}
-                if isinstance(node, ast.ImportFrom):
-                    imported.update((node.module or "").split("."))
-                renamed = any(alias.name == "sys" and alias.asname for alias in aliases)
-                if renamed or {"modules", "sys"} <= imported:
-                    return "sys.modules"
-                if gates := imported & (_GATE_NAMES | _GATE_ATTRIBUTES):
-                    return min(gates)
-    return None
-
-
-def _gate_in_code(code: types.CodeType) -> str | None:
-    """As `_gate_in`, for a function that came without its text."""
-    suspects = (_GATE_NAMES | _GATE_ATTRIBUTES).intersection(code.co_names)
-    if "modules" in code.co_names and "sys" in code.co_names:
-        return "sys.modules"
-    if not suspects:
         return None
-    for instruction in dis.get_instructions(code):
-        name = instruction.argval
-        if name in suspects and (
-            name in _GATE_ATTRIBUTES
-            or "GLOBAL" in instruction.opname
-            or "NAME" in instruction.opname
-        ):
-            return str(name)
-    return None
+    finally:
+        warnings.filters.remove(_NO_WARNINGS)  # type: ignore[attr-defined]
+
+
+def _tree(source: str) -> ast.Module | None:
+    return cast(ast.Module | None, _compiled(source, _PARSE))
+
+
+def _without_magics(source: str) -> str:
+    """The cell as Python: magics become calls of the shell."""
+    try:
+        return str(TransformerManager().transform_cell(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return source
+
+
+def _by_python(source: str) -> Touched | None:
+    """None if it is not Python."""
+    tree = _tree(source)
+    if tree is None:
+        return None
+    names, escapes = _words(source), "\\" in source or not source.isascii()
+    # A text shows all of its names but those behind escapes in strings, with letters that a regular
+    # expression does not know, and of classes (`__x` in a class A is `_A__x`).
+    shown = set(names)
+    if escapes:
+        shown.update(*map(_words_in, ast.walk(tree)))
+    found = gates.in_tree(tree) if gates.may_be_in(shown) else gates.Found()
+    later = {name for name, value in found.keys if value}
+    cell = _compiled(tree, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    if cell is None:  # as a whole, but it is run statement by statement
+        later.update(*map(_words_in, ast.walk(tree)))
+    else:
+        later.update(*map(_names_in, functions_of(cell)))
+    shown |= later
+    blind, lasting = _blind(found.lasting or found.once), found.lasting is not None
+    touched = Touched(frozenset(shown), frozenset(later), blind, lasting)
+    for text, magic in found.texts:
+        if magic is not None:
+            touched |= _by_magic(magic, text)
+        else:  # what exec() runs may define functions that nobody sees
+            inner = by_text(text)
+            touched |= Touched(inner.names, inner.names, inner.blind, inner.lasting)
+    return touched
+
+
+def _by_magic(magic: str, text: str) -> Touched:
+    """What a magic may touch of which `text` is the line, or the body."""
+    if magic in ("load_ext", "reload_ext") and text.strip() in _EXTENSIONS:
+        return NOTHING
+    if magic in _RUNS_ITS_TEXT and _tree(text) is not None:
+        return by_text(text)
+    if magic in _RUNS_ITS_TEXT and "\n" in text.strip():
+        return by_text(text)  # magics inside
+    if magic in _RUNS_NO_PYTHON or magic in _RUNS_ITS_TEXT:
+        # !echo {rows.pop()} is Python too; so is what follows the options of %timeit.
+        if magic in _RUNS_ITS_TEXT or "{" in text:
+            words = _words(text)
+            gate = min(words & (gates.NAMES | gates.ATTRIBUTES), default=None)
+            return Touched(words, words, _blind(gate), gate is not None)
+        return NOTHING
+    if magic in _OVER_WITH_THE_CELL:
+        sees = magic == "run" and _SEES_NAMESPACE.search(text) is not None
+        return Touched(blind=f"%{magic} touches more than it names", lasting=sees)
+    return Touched(blind=f"%{magic} may run code that is not in the cell", lasting=True)
 
 
 def _words(text: str) -> frozenset[str]:
+    if text.isascii():
+        return frozenset(_WORD.findall(text))
     # Python compares identifiers in this normal form (its reference, section 2.3).
-    return frozenset(_WORD.findall(text if text.isascii() else unicodedata.normalize("NFKC", text)))
+    text = unicodedata.normalize("NFKC", text)
+    return frozenset(_WORD.findall(text)) | frozenset(_NAME.findall(text))
 
 
 def _words_in(node: ast.AST) -> Iterable[str]:
@@ -208,6 +225,8 @@ def _words_in(node: ast.AST) -> Iterable[str]:
             return (name,)
         case ast.Constant(value=str(text)):
             return _words(text)
+        case ast.Constant(value=bytes(raw)):
+            return _words(raw.decode("utf-8", "replace"))
         case ast.Global(names=names):
             return names
         case ast.alias(name=name, asname=asname):
@@ -215,8 +234,19 @@ def _words_in(node: ast.AST) -> Iterable[str]:
     return ()
 
 
-def _parts_of(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _parts_of(constant)
+def _names_in(code: types.CodeType) -> frozenset[str]:
+    used = used_by(code)
+    return used.names.union(*map(_words_of_code, used.strings))
+
+
+@lru_cache(maxsize=1024)
+def _words_of_code(text: str) -> frozenset[str]:
+    """The words of a string that could change something if it were run: it calls, or is pandas'.
+
+    Who runs it? pandas.eval, cProfile.run and numexpr look names up by themselves.
+    """
+    if "@" in text:
+        return _words(text)
+    tree = _tree(text) if "(" in text else None
+    calls = tree is not None and any(isinstance(node, ast.Call) for node in ast.walk(tree))
+    return _words(text) if calls else frozenset()
