@@ -6,33 +6,29 @@ callback, registry or C code can have reached it.
 
 A reference is found by counting. The pickler passes every edge inside the unit once; what
 the interpreter counts above that, comes from outside. That holds only for types whose
-references are exactly what pickle follows, so a unit with any other type in it is open.
-Open is always right, and costs a look. Runs in the snapshot process, after the unit's dump.
+references are exactly what pickle follows (`countable`), so a unit with any other type in it is
+open. Open is always right, and costs a look. Runs in the snapshot process, after the unit's dump.
 """
 
 from __future__ import annotations
 
-import copyreg
+import gc
 import io
+import itertools
 import pickle
 import sys
 import sysconfig
 import weakref
+from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any, Final
 
 from .arrays import root_of
+from .countable import EXACT, OPEN, REDUCTIONS, TEMPORARIES, countability, parts_of
+from .mapped_memory import PrivateMemory
 
-_BUILTIN: Final = frozenset({list, dict, tuple, set, frozenset, bytearray, pickle.PickleBuffer})
-_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE
-# What holds a restored array's memory; nobody but its memoryviews may hold it.
-_MEMORY_OWNERS: Final = frozenset({bytearray})
-
-
-_REDUCERS: Final = ("__reduce_ex__", "__reduce__", "__getstate__")
-
-
-class _Plain:
-    """An instance as the class statement makes it: its size tells others apart."""
+# Nobody can hold one of these weakly.
+_NEVER_WEAK: Final = frozenset({list, dict, tuple, bytearray})
 
 
 def is_closed(
@@ -47,38 +43,66 @@ def is_closed(
     unit lead to it beyond the first. `bindings`: by id, references from the namespace and
     from our own tables. `buffers`: the unit's, each of which holds the array that it is of.
     """
+    if not CAN_COUNT:
+        return False
+    try:
+        return _is_closed(objects, again, bindings, buffers, _OURS)
+    except Exception:  # a metaclass may raise anything; what cannot be looked at is open
+        return False
+
+
+def _is_closed(
+    objects: list[Any],
+    again: dict[int, int],
+    bindings: dict[int, int],
+    buffers: list[pickle.PickleBuffer],
+    ours: int,
+) -> bool:
+    """`ours`: references to an object while this looks at it, its unit's edges not counted: from
+    the pickler's memo, the list of objects, the loop's variable, the argument of getrefcount."""
     numpy = sys.modules.get("numpy")
     ndarray = None if numpy is None else numpy.ndarray
+    verdicts = {cls: countability(cls) for cls in set(map(type, objects))}
+    for cls in (ndarray, memoryview, pickle.PickleBuffer):
+        if cls in verdicts:
+            verdicts[cls] = EXACT
+    if OPEN in verdicts.values():
+        return False
     held = _held_by(buffers)
-    _add_arguments(objects, held)
-    plain: dict[type, bool] = {}
+    temporary = _hold_again(objects, TEMPORARIES in verdicts.values(), held, ours)
+    if memoryview in verdicts and not _only_views(objects, held):
+        return False
+    if OrderedDict in verdicts:  # its list of keys holds them once more
+        _add(held, itertools.chain.from_iterable(o for o in objects if type(o) is OrderedDict))
     count = sys.getrefcount
     for obj in objects:
         cls = type(obj)
-        if cls not in _BUILTIN:
+        if cls not in _NEVER_WEAK:
             if cls is ndarray:
-                known = _owns_its_memory(obj, ndarray)
-            elif cls is memoryview:
-                known = _is_only_view(obj, {id(one) for one in objects})
-            elif (verdict := plain.get(cls)) is not None:
-                known = verdict
-            else:
-                known = plain[cls] = _is_plain(cls)
-            if not known or (cls is not memoryview and weakref.getweakrefcount(obj)):
+                if not _owns_its_memory(obj, ndarray):
+                    return False
+            elif cls is pickle.PickleBuffer:
+                if id(obj) not in temporary:
+                    return False  # the user's: nobody has looked at what it is of
+            elif verdicts[cls] != EXACT and _reduces_itself(obj, cls):
                 return False
-        elif cls in (set, frozenset) and weakref.getweakrefcount(obj):
-            return False
-        if count(obj) > _OURS + 1:
+            if weakref.getweakrefcount(obj):
+                return False
+        if count(obj) > ours + 1:
             oid = id(obj)
-            outside = count(obj) - _OURS - 1 - again.get(oid, 0)
+            outside = count(obj) - ours - 1 - again.get(oid, 0)
             if outside > bindings.get(oid, 0) + held.get(oid, 0):
                 return False
     return True
 
 
-# References to an object during `is_closed`, its unit's edges not counted: the pickler's memo,
-# the list of objects, the loop's variable, and the argument of getrefcount.
-_OURS: Final = 4
+def _reduces_itself(obj: Any, cls: type) -> bool:
+    return cls.__dictoffset__ != 0 and not REDUCTIONS.isdisjoint(obj.__dict__)
+
+
+def _add(held: dict[int, int], objects: Iterable[Any]) -> None:
+    for one in objects:
+        held[id(one)] = held.get(id(one), 0) + 1
 
 
 def _held_by(buffers: list[pickle.PickleBuffer]) -> dict[int, int]:
@@ -88,18 +112,63 @@ def _held_by(buffers: list[pickle.PickleBuffer]) -> dict[int, int]:
     for buffer in buffers:
         exporter = buffer.raw().obj
         owner = getattr(getattr(exporter, "obj", None), "_owner", exporter)
-        for one in (buffer, owner):
-            held[id(one)] = held.get(id(one), 0) + 1
+        _add(held, (buffer, owner))
     return held
 
 
-def _add_arguments(objects: list[Any], held: dict[int, int]) -> None:
-    """A tuple that nobody holds but the pickler was made for it, by a reduction. The edge from
-    it stands for the object's own reference; the tuple's is one more."""
+def _hold_again(objects: list[Any], all_kinds: bool, held: dict[int, int], ours: int) -> set[int]:
+    """Ids of what the pickler's temporary containers hold; notes those references.
+
+    A container that nobody holds but the pickler was made by a reduction. The edge from it stands
+    for the object's own reference; the container's is one more. `all_kinds`: some reductions of
+    the unit put their parts into a list, or into a dict in a tuple.
+    """
+    found: set[int] = set()
     for obj in objects:
-        if type(obj) is tuple and sys.getrefcount(obj) <= _OURS:
-            for item in obj:
-                held[id(item)] = held.get(id(item), 0) + 1
+        cls = type(obj)
+        if (cls is tuple or (all_kinds and cls is list)) and sys.getrefcount(obj) <= ours:
+            found.update(map(id, obj))
+            _add(held, obj)
+    if all_kinds:
+        for obj in objects:
+            if type(obj) is dict and id(obj) in found and sys.getrefcount(obj) <= ours + 1:
+                _add(held, parts_of(obj))
+    return found
+
+
+def _only_views(objects: list[Any], held: dict[int, int]) -> bool:
+    """Whether the memoryviews of the unit are all that lie over their memory.
+
+    All memoryviews of one object share what CPython calls a managed buffer, which holds it once.
+    """
+    views = [obj for obj in objects if type(obj) is memoryview]
+    managed = {id(one): one for view in views for one in gc.get_referents(view)}
+    owners = {id(owner): owner for view in views if (owner := view.obj) is not None}
+    del owner
+    seen = 0
+    of_owner = dict.fromkeys(owners, 0)
+    for buffer in managed.values():
+        seen += sys.getrefcount(buffer) - 3  # in `managed`, our variable, the argument
+        of_owner[id(gc.get_referents(buffer)[0])] += 1
+    if seen != len(views):
+        return False
+    members = {id(obj) for obj in objects}
+    for oid, number in of_owner.items():
+        if oid in members:  # an edge leads to it from each view, a reference from each buffer
+            edges = sum(id(view.obj) == oid for view in views)
+            held[oid] = held.get(oid, 0) - edges + number
+        elif not _is_only_ours(owners[oid], number):
+            return False
+    return True
+
+
+def _is_only_ours(owner: Any, buffers: int) -> bool:
+    """Memory of a restored array, which nobody else may hold."""
+    return (
+        type(owner) in (bytearray, PrivateMemory)
+        and sys.getrefcount(owner) <= buffers + 3  # in `owners`, our variable, the argument
+        and not weakref.getweakrefcount(owner)
+    )
 
 
 def _owns_its_memory(array: Any, ndarray: Any) -> bool:
@@ -114,44 +183,28 @@ def _owns_its_memory(array: Any, ndarray: Any) -> bool:
     )
 
 
-def _is_only_view(view: memoryview, members: set[int]) -> bool:
-    owner = view.obj
-    if id(owner) in members:
-        return True  # counted as one of them
-    # Its memoryviews hold it through one managed buffer; then our variable, and the argument.
-    return type(owner) in _MEMORY_OWNERS and sys.getrefcount(owner) <= 3
+def _ours() -> int | None:
+    """How many references are ours, found out by trial; None where they cannot be counted.
 
-
-def _is_plain(cls: type) -> bool:
-    """Instances consist of their __dict__, and pickle takes just that."""
-    return (
-        type(cls) is type
-        and all(base is object or base.__flags__ & _HEAP_TYPE for base in cls.__mro__)
-        and not any("__slots__" in vars(base) for base in cls.__mro__)
-        and cls.__basicsize__ == _Plain.__basicsize__
-        and cls.__dictoffset__ == _Plain.__dictoffset__
-        and all(getattr(cls, name) is getattr(object, name) for name in _REDUCERS)
-        and not hasattr(cls, "__getnewargs__")
-        and not hasattr(cls, "__getnewargs_ex__")
-        and cls not in copyreg.dispatch_table
-    )
-
-
-def _self_test() -> bool:
-    """A list that only its unit holds is closed; with one more reference it is not."""
+    A list that only its unit holds is closed; with one more reference it is not.
+    """
     if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return False
+        return None
     root = {"outer": [[1], {"k": [2]}]}
 
-    def verdict() -> bool:
+    def verdict(ours: int) -> bool:
         pickler = pickle.Pickler(io.BytesIO(), 5)
         pickler.dump(root)
         objects = [root["outer"], *root["outer"]]
-        return is_closed(objects, {}, {}, [])
+        return _is_closed(objects, {}, {}, [], ours)
 
-    alone = verdict()
-    elsewhere = root["outer"][0]
-    return alone and not verdict() and elsewhere == [1]
+    for ours in range(2, 6):
+        if verdict(ours):
+            elsewhere = root["outer"][0]
+            return ours if not verdict(ours) and elsewhere == [1] else None
+    return None
 
 
-CAN_COUNT = _self_test()
+_FOUND: Final = _ours()
+CAN_COUNT: Final = _FOUND is not None
+_OURS: Final = _FOUND or 0

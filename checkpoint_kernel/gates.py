@@ -68,8 +68,8 @@ _NAMESPACES: Final = frozenset({"globals", "locals", "vars"})
 _BY_KEY: Final = frozenset({"get", "pop", "setdefault", "__getitem__", "__contains__"})
 _AT_ONCE: Final = frozenset({"list", "sorted", "tuple", "set", "len", "dict"})
 _SAFE_OF_SHELL: Final = frozenset(
-    {"__class__", "kernel", "config", "events", "display_formatter", "display_pub", "set_next_input",
-     "register_magics", "register_magic_function", "ast_node_interactivity", "colors"}
+    {"__class__", "kernel", "config", "events", "display_formatter", "display_pub",
+     "set_next_input", "register_magics", "register_magic_function", "ast_node_interactivity"}
 )  # fmt: skip
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _SCOPES: Final = (*_FUNCTIONS, ast.ClassDef, ast.GeneratorExp)

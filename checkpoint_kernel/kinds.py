@@ -68,11 +68,30 @@ def kind_of(cls: type) -> int:
         and issubclass(cls, leaf)
         for module, name in _LEAVES_BY_NAME
     ):
-        kind = ATOMIC if cls in _IMMUTABLE or _is_numpy_number(cls) else LEAF
+        kind = ATOMIC if _is_immutable(cls) else LEAF
     else:
         kind = PLAIN
     known[cls] = kind
     return kind
+
+
+def _is_immutable(cls: type) -> bool:
+    return cls in _IMMUTABLE or _is_numpy_number(cls) or _is_constant_enum(cls)
+
+
+def _is_constant_enum(cls: type) -> bool:
+    """Its members are saved by their values, and those never change. Its class is another unit."""
+    return (
+        issubclass(cls, enum.Enum)
+        and getattr(cls.__reduce_ex__, "__module__", None) == "enum"
+        and all(_never_changes(member._value_) for member in cls.__members__.values())
+    )
+
+
+def _never_changes(value: Any) -> bool:
+    if type(value) is tuple:
+        return all(map(_never_changes, value))
+    return is_leaf(value) and known[type(value)] == ATOMIC
 
 
 def _is_numpy_number(cls: type) -> bool:
@@ -105,11 +124,6 @@ def is_leaf(obj: Any) -> bool:
         return (kind_of(cls) if kind is None else kind) in (ATOMIC, LEAF)
     except Exception:  # a metaclass without a hash, a __subclasscheck__ that raises
         return False
-
-
-def is_immutable(obj: Any) -> bool:
-    """A leaf that nobody can change: only its name can be bound to another one."""
-    return is_leaf(obj) and known[type(obj)] == ATOMIC
 
 
 def is_plain_function(obj: Any) -> bool:
