@@ -33,6 +33,7 @@ class Memory:
         self._in_band_bytes = in_band_bytes  # 0: all of it goes out of band
         self._notes = "torch" in sys.modules
         self.private: list[pickle.PickleBuffer] = []  # must not share memory with any other
+        self.temporary: list[pickle.PickleBuffer] = []  # made by pickling: gone with it
         self.in_stream: list[tuple[int, int]] = []  # start and end of what went into the stream
         self.borrowed: list[tuple[int, int]] = []  # under objects that do not tell whose it is
 
@@ -92,14 +93,15 @@ def reduce_memoryview(view: memoryview, memory: Memory) -> Any:
 def reduce_array(array: Any, own_memory: bool, memory: Memory, numpy: Any) -> Any:
     """An ndarray; `own_memory` if it must not share any."""
     writeable = bool(array.flags.writeable)
-    if own_memory and not (array.flags.c_contiguous or array.flags.f_contiguous):
+    copied = own_memory and not (array.flags.c_contiguous or array.flags.f_contiguous)
+    if copied:
         array = array.copy(order="K")
     if not own_memory and array.base is not None and array.size:
         reduced = _reduce_view(array, writeable, numpy)
         if reduced is not None:
             return reduced
     if array.dtype == object and array.size >= _MANY:
-        return _reduce_plain_objects(array, own_memory, memory)
+        return _reduce_plain_objects(array, memory)
     if array.dtype.hasobject or array.size == 0 or array.dtype.itemsize == 0:
         return NotImplemented
     if array.flags.c_contiguous:
@@ -113,10 +115,12 @@ def reduce_array(array: Any, own_memory: bool, memory: Memory, numpy: Any) -> An
     if not own_memory and array.base is not None:
         memory.borrowed.append((address, address + array.nbytes))
     data = memory.take(address, array.nbytes, array, private=own_memory)
+    if copied and isinstance(data, pickle.PickleBuffer):
+        memory.temporary.append(data)
     return (rebuild.array, (bytearray(data) if isinstance(data, bytes) else data, *layout))
 
 
-def _reduce_plain_objects(array: Any, own_memory: bool, memory: Memory) -> Any:
+def _reduce_plain_objects(array: Any, memory: Memory) -> Any:
     """An array of texts and numbers, as the columns of a DataFrame are: pickled by itself.
 
     Nothing in it could be shared with another unit or need a reduction of ours, so no Python
@@ -130,8 +134,8 @@ def _reduce_plain_objects(array: Any, own_memory: bool, memory: Memory) -> Any:
         return NotImplemented
     stream = pickle.dumps(elements, 5)
     if not memory.is_small(len(stream)):
-        # Not `private`: its memory is that of nobody else, and is kept by the buffer.
         buffer = pickle.PickleBuffer(stream)
+        memory.temporary.append(buffer)
         return (rebuild.plain_objects, (buffer, array.shape, fortran, bool(array.flags.writeable)))
     return NotImplemented
 

@@ -42,6 +42,11 @@ class Cadence:
         cpu_at = now if balance >= 0 else now - balance / CPU_SHARE
         return max(self._free_at, min(cpu_at, stale_since + LAST_STATE_S))
 
+    def free_at(self, now: float) -> float:
+        """When both budgets allow one more: inside a cell, where no state is the last."""
+        balance = self._balance(now)
+        return max(self._free_at, now if balance >= 0 else now - balance / CPU_SHARE)
+
     def _balance(self, now: float) -> float:
         earned = CPU_SHARE * max(0.0, now - self._counted)
         return min(self._saved_s + earned, CPU_SHARE * WINDOW_S)

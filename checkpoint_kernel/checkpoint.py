@@ -31,6 +31,7 @@ from . import (
     namespace,
     pickling,
     prune,
+    rebuild,
     snapshot,
     unchanged,
     units,
@@ -139,12 +140,21 @@ class Checkpointer:
         """Something is not saved, and an attempt has not just failed."""
         return self.stale_since is not None and time.monotonic() >= self._retry_at
 
-    def due_in(self) -> float | None:
-        """Seconds until the budgets allow to save what is not saved; None: nothing to save."""
+    def due_in(self, retrying: bool = False) -> float | None:
+        """Seconds until the budgets allow to save what is not saved; None: nothing to save.
+
+        `retrying`: nothing has happened since the last attempt, so a failed one is waited for.
+        """
         if self.stale_since is None:
             return None
         now = time.monotonic()
-        return max(self.cadence.due_at(self.stale_since, now), self._retry_at) - now
+        due_at = self.cadence.due_at(self.stale_since, now)
+        return (max(due_at, self._retry_at) if retrying else due_at) - now
+
+    def cell_ended(self, began: float) -> None:
+        """What the cell did counts from its end; `began` is on the monotonic clock."""
+        if self.stale_since is None or self.stale_since >= began:
+            self.stale_since = time.monotonic()
 
     def changed(self) -> None:
         """The namespace may differ from the newest checkpoint from now on."""
@@ -181,11 +191,11 @@ class Checkpointer:
             self._trouble(refused)
             return False
         facts = self._what_is_unchanged(self._facts_of(reason, position))
-        before_fork = self.stale_since
-        self.stale_since = None
         if not forks:
             self._in_place(facts)
             return True
+        before_fork = self.stale_since
+        self.stale_since = None
         room_bytes = memory.room_bytes(self._session.cap)
 
         def work(report: snapshot.Report) -> None:
@@ -239,15 +249,20 @@ class Checkpointer:
         }
 
     def _clean_pages(self) -> dict[Range, tuple[str, int, list[Range]]]:
-        if self._pages is None or dirty_pages.available() is not None:
+        if self._pages is None:
+            return {}
+        if dirty_pages.available() is not None:
+            self._pages.close()  # or its protection would go on costing the user's writes
             self._pages = None
             return {}
+        # Whatever happens from here on: what this look finds written is not asked for again.
+        before, self._clean = self._clean, {}
         looked = self._pages.look()
-        if self._clean is not None:  # the snapshot before failed: clean means, clean both times
+        if before is not None:  # the snapshot before failed: clean means, clean both times
             looked = {
-                where: intervals.in_both(unwritten, self._clean[where])
+                where: intervals.in_both(unwritten, before[where])
                 for where, unwritten in looked.items()
-                if where in self._clean
+                if where in before
             }
         self._clean = looked
         buffers = self._followed()
@@ -292,17 +307,18 @@ class Checkpointer:
 
     def _in_place(self, facts: Facts) -> None:
         """Where no snapshot process can be had, the user waits for all of it."""
-        reports: list[dict[str, Any]] = []
         started = time.perf_counter()
+        self._facts, self._committed = facts, None
+
+        def report(**fields: Any) -> None:
+            self._take_in(fields)
+
         # No alarm here: it would end the kernel.
-        write(
-            facts, self._shell, self._store, lambda **fields: reports.append(fields), lambda _: None
-        )
+        write(facts, self._shell, self._store, report, lambda _: None)
+        self.stale_since = None
         pause_s = time.perf_counter() - started
         self.settled.pauses_s.append(pause_s)
         self.cadence.paused(time.monotonic(), pause_s)
-        for report in reports:
-            self._take_in(report)
         self._private_bytes = 0  # nothing was copied for it
         self._settle(facts, started=time.monotonic())
 
@@ -394,6 +410,8 @@ class Checkpointer:
         self._store.refresh()
         newest = self._store.manifest(committed["committed"])
         self._seq = newest.seq
+        # What the snapshot process has found whole need not be read by the next one again.
+        self._store.note_whole((unit.payload for unit in newest.units), committed["verified"])
         self._know(newest, facts, committed)
         settled = self.settled
         settled.newest, settled.trouble = newest, None
@@ -409,10 +427,16 @@ class Checkpointer:
         """What the next snapshot may take over from this one."""
         units = {unit.id: unit for unit in newest.units}
         looked_at = [unchanged.decode(raw, units) for raw in committed["known"]]
-        carried = [replace(known, unit=units[known.unit.id]) for known in facts.carried]
+        carried = [
+            replace(known, unit=units[known.unit.id])
+            for known in facts.carried
+            if known.unit.id in units  # its class may have become one that cannot be saved
+        ]
         self._known = [*looked_at, *carried]
-        names, blind = committed["reachable"]
-        self._reachable = Touched(frozenset(names), frozenset(names), blind, blind is not None)
+        # Never less: a function may become one that cannot be saved, and still be called.
+        names, blind, restored = committed["reachable"]
+        self._reachable |= Touched(frozenset(names), frozenset(names), blind, blind is not None)
+        del rebuild.codes[:restored]
         self._clean = None
         self.touches.committed()
 
@@ -428,6 +452,10 @@ class Checkpointer:
         if text not in self._said:
             self._said.add(text)
             self.announcements.append(text)
+
+    def in_forked_child(self) -> None:
+        """A process that the user has forked collects its garbage as ever."""
+        self._collections.end()
 
     def finish(self, deadline: float) -> bool:
         """Wait for the snapshot process until `deadline` (monotonic); True if it has ended."""
@@ -489,15 +517,20 @@ def write(
     )
     drafts = [*partition.units, *frames.units, _session_draft(shell)]
     state = commit.State(
-        replace(facts.template, skipped=tuple(skipped)), drafts, carried, partition, facts.clean
-    )
+        replace(facts.template, skipped=tuple(skipped)), drafts, carried, partition, facts.clean,
+        [memory for known in facts.carried for memory in known.memory],
+    )  # fmt: skip
+    # Also of functions that were restored and cannot be saved (any more).
+    codes = [code for draft in drafts if draft.pickled for code in draft.pickled.codes]
+    reachable = by_code(dict.fromkeys([*codes, *rebuild.codes]))
+    already = store.verified
     committed = commit.commit(state, store, lambda partial: report(partial=partial))
-    reachable = by_code(code for draft in drafts if draft.pickled for code in draft.pickled.codes)
     report(
         committed=committed.id,
         new_bytes=committed.new_bytes,
         known=[unchanged.encode(known) for known in committed.known],
-        reachable=[sorted(reachable.later), reachable.blind],
+        reachable=[sorted(reachable.later), reachable.blind, len(rebuild.codes)],
+        verified=[digest.hex() for digest in store.verified - already],
         private_bytes=memory.private_bytes(),
     )
     _prune(store, facts, report)

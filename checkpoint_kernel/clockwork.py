@@ -16,7 +16,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import memory, safe_point
+from . import memory, others, safe_point, snapshot
 from .cadence import LAST_STATE_S
 from .checkpoint import Checkpointer
 from .flight_recorder import FlightRecorder
@@ -64,6 +64,8 @@ class Clockwork(threading.Thread):
         self._asked_at: float | None = None
         self._idle_asked = False
         self._interrupt_owed = False
+        self._own_threads = others.now()
+        self._others_at = time.monotonic()
         self._watch_since = 0.0
         self._watch_again = 0.0  # monotonic
         self._in_main_thread = MainThreadCall(self._between_bytecodes)
@@ -73,8 +75,13 @@ class Clockwork(threading.Thread):
 
     def before_cell(self) -> None:
         """A cell is about to run, and the one before is perhaps not saved yet."""
-        if self._due_between_cells():
+        checkpointer = self._checkpointer
+        if checkpointer is None or checkpointer.running or not self._due_between_cells():
+            return  # nor is one settled here, while somebody waits
+        try:
             self._take_between_cells()
+        except Exception as why:
+            self._report(why)
 
     def cell_began(self) -> None:
         """A cell starts running."""
@@ -91,10 +98,16 @@ class Clockwork(threading.Thread):
     def cell_ended(self) -> None:
         """The cell has ended; the namespace is quiet, and is taken after the reply."""
         self._line_watch.disarm()
-        self.busy_since = None
+        began, self.busy_since = self.busy_since, None
         self._asked_at = None
+        if self._checkpointer is not None and self.enabled and began is not None:
+            self._checkpointer.cell_ended(began)
         if self._after_cell:
             self._when_idle(AFTER_REPLY_S, self._while_idle)
+
+    def others_at_work(self) -> bool:
+        """Threads of the user's are running something, with no cell around them."""
+        return others.at_work(self._own_threads)
 
     def stop(self) -> None:
         """End the thread; checkpoints that are still wanted are the caller's."""
@@ -119,7 +132,7 @@ class Clockwork(threading.Thread):
         if checkpointer is not None and checkpointer.running:
             return _CHILD_TICK_S
         if self.busy_since is None:
-            return min(max(self._waiting_s(), _CHILD_TICK_S), _IDLE_TICK_S)
+            return min(max(self._waiting_s(retrying=True), _CHILD_TICK_S), _IDLE_TICK_S)
         running_s = time.monotonic() - self.busy_since
         return min(max(running_s, _FIRST_TICK_S), _BUSY_TICK_S)
 
@@ -130,7 +143,8 @@ class Clockwork(threading.Thread):
         if checkpointer is None or not checkpointer.watch() or not self.enabled:
             return
         if self.busy_since is None:
-            if self._due_between_cells() and not self._idle_asked:
+            self._look_for_others(checkpointer)
+            if self._waiting_s(retrying=True) <= 0 and not self._idle_asked:
                 self._idle_asked = True
                 self._when_idle(0.0, self._while_idle)
         elif self._due(checkpointer):
@@ -139,12 +153,20 @@ class Clockwork(threading.Thread):
     def _due_between_cells(self) -> bool:
         return self._waiting_s() <= 0
 
-    def _waiting_s(self) -> float:
+    def _look_for_others(self, checkpointer: Checkpointer) -> None:
+        """Threads of the user's work on when no cell runs: as inside a long cell."""
+        now = time.monotonic()
+        if self._interval_s > 0 and now - self._others_at >= self._interval_s:
+            self._others_at = now
+            if others.at_work(self._own_threads):
+                checkpointer.changed()
+
+    def _waiting_s(self, retrying: bool = False) -> float:
         """Seconds until what finished cells have changed is to be saved; inf: nothing is."""
         checkpointer = self._checkpointer
         if checkpointer is None or not (self.enabled and self._after_cell):
             return math.inf
-        waiting_s = checkpointer.due_in()
+        waiting_s = checkpointer.due_in(retrying)
         return math.inf if waiting_s is None else waiting_s
 
     def _hand_on(self) -> None:
@@ -178,9 +200,9 @@ class Clockwork(threading.Thread):
     def _due(self, checkpointer: Checkpointer) -> bool:
         now = time.monotonic()
         began = self.busy_since
-        if self._interval_s <= 0 or began is None:
+        if began is None or now < checkpointer.cadence.free_at(now):
             return False
-        if now - max(began, self._last_taken) >= self._interval_s:
+        if 0 < self._interval_s <= now - max(began, self._last_taken):
             return True
         # An earlier cell's end was skipped because a snapshot was under way.
         waiting = checkpointer.stale_since
@@ -191,7 +213,8 @@ class Clockwork(threading.Thread):
         now = time.monotonic()
         if self._asked_at is None:
             self._asked_at = now
-        if self._in_main_thread.pending and now - self._asked_at > GRACE_S:
+        forks = snapshot.available() is None  # in place, from here, would be no one moment
+        if forks and self._in_main_thread.pending and now - self._asked_at > GRACE_S:
             # One long C call: no bytecode boundary comes. Fork from here and say so.
             frame = sys._current_frames().get(self._main_thread or 0)
             self._take(frame, in_c=True)

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from . import manifest, prune, units
+from . import intervals, manifest, prune, units
+from .inherited_pages import inherited
 from .manifest import Manifest, Skipped, Unit
 from .store import Proof, Snapshot, Store
 from .unchanged import Known, Range
@@ -33,6 +34,7 @@ class State:
     carried: list[Unit]  # of the checkpoint before, as they are
     partition: units.Partition
     clean: dict[Range, tuple[str, int, list[Range]]]  # as in `checkpoint.Facts`
+    carried_memory: list[Range]  # of what is carried over: it is not here
 
 
 @dataclass
@@ -124,7 +126,7 @@ def _stages(
 def _put(draft: units.Draft, writer: Snapshot, state: State, result: Committed) -> None:
     assert draft.pickled is not None
     storages, buffers = units.storages(draft.pickled)
-    where = units.ranges(storages)
+    where = units.ranges(draft.pickled, storages)
     proofs = [_proof(one, state) for one in where]
     written = writer.put(draft.pickled.stream, storages, buffers, proofs)
     result.new_bytes += written.new_bytes
@@ -136,7 +138,19 @@ def _put(draft: units.Draft, writer: Snapshot, state: State, result: Committed) 
 
 def _proof(where: Range, state: State) -> Proof | None:
     clean = state.clean.get(where)
-    return None if clean is None else Proof(where[0], *clean)
+    if clean is None:
+        return None
+    payload, number, unwritten = clean
+    ours = inherited(intervals.in_both(unwritten, _forked(where, state.carried_memory)))
+    return Proof(where[0], payload, number, intervals.joined(ours)) if ours else None
+
+
+def _forked(where: Range, left_out: list[Range]) -> list[Range]:
+    """The buffer, unless it lies where the kernel has memory that was not forked."""
+    start, end = where[0], where[0] + where[1]
+    if any(address < end and start < address + length for address, length in left_out):
+        return []
+    return [(start, end)]
 
 
 def _known(draft: units.Draft, unit: Unit, where: list[Range], partition: units.Partition) -> Known:

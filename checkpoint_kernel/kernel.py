@@ -29,7 +29,7 @@ from .manifest import Manifest, ManifestError
 from .safe_point import IDLE
 from .session import RestoreReport, Session
 from .store import Store, StoreError
-from .touched import Touched
+from .touched import Touched, by_words
 
 # Debuggers ask these of every kernel, or only look.
 _READING_DEBUG_REQUESTS = frozenset({"debugInfo", "initialize", "disconnect", "modules", "source"})
@@ -149,6 +149,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     def _in_forked_child(self) -> None:
         """Workers that the user forks die of SIGTERM as anywhere, and save nothing."""
         self.ending.in_forked_child()
+        if self.checkpointer is not None:
+            self.checkpointer.in_forked_child()
         if self._handles_sigterm():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -168,6 +170,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         """All that a frontend sends to be run, whether or not it is a cell."""
         expressions = dict(user_expressions or {})
         with self._touching(code, *map(str, expressions.values())):
+            if silent and code.strip():
+                self._changed()  # no hook of a cell's is called for it
             return await super().do_execute(
                 code, silent, store_history, user_expressions, allow_stdin,
                 cell_meta=cell_meta, cell_id=cell_id,
@@ -178,6 +182,26 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if self.checkpointer is not None and msg.get("command") not in _READING_DEBUG_REQUESTS:
             self.checkpointer.touches.add(Touched(blind="a debugger is in use", lasting=True))
         return await super().do_debug_request(msg)
+
+    def do_complete(self, code: str, cursor_pos: int) -> Any:
+        """Completion asks objects for their attributes, which may change them."""
+        self._looks_at(code)
+        return super().do_complete(code, cursor_pos)
+
+    def do_inspect(self, code: str, *arguments: Any, **options: Any) -> Any:
+        """So does a tooltip, by `__repr__`."""
+        self._looks_at(code)
+        return super().do_inspect(code, *arguments, **options)
+
+    def raw_input(self, prompt: str = "") -> Any:
+        """What is typed at the prompt of a debugger is code."""
+        typed = super().raw_input(prompt)
+        self._looks_at(str(typed))
+        return typed
+
+    def _looks_at(self, text: str) -> None:
+        if self.checkpointer is not None:
+            self.checkpointer.touches.add(by_words(text))
 
     @contextlib.contextmanager
     def _touching(self, *texts: str) -> Iterator[None]:
@@ -192,8 +216,9 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             touches.end()
 
     def _cell_begins(self, info: Any) -> None:
-        if self.checkpointer is not None:
-            self.checkpointer.touches.add(info.raw_cell or "")  # a cell that other code runs
+        if self.checkpointer is not None:  # also a cell that other code runs
+            python = getattr(info, "transformed_cell", None)
+            self.checkpointer.touches.becomes(info.raw_cell or "", python)
         if not self._in_main_thread():
             self._changed()
             return
@@ -278,6 +303,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         checkpointer, began = self.checkpointer, self.clockwork.busy_since
         if checkpointer is None or checkpointer.stale_since is None or self._switched_off:
             return False
+        if not self.session_record.settings.checkpoint_after_cell:
+            return False
         return began is not None and checkpointer.stale_since < began
 
     def the_store(self) -> Store:
@@ -339,6 +366,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         checkpointer = self.checkpointer
         if checkpointer is None or self._switched_off:
             return
+        if self.clockwork.others_at_work():
+            checkpointer.changed()
         deadline = time.monotonic() + self.session_record.settings.shutdown_wait
         if checkpointer.finish(deadline) and checkpointer.stale_since is not None:
             checkpointer.save(reason, position, deadline - time.monotonic())

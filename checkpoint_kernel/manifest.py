@@ -74,7 +74,7 @@ class Manifest:
     session: str
     parent: str | None  # id of the checkpoint before it in this line
     time: float  # when the state was taken (the fork), not when it was committed
-    reason: str  # cell, mid-cell, save, shutdown, SIGTERM, parent-gone, memory
+    reason: str  # cell, mid-cell, save, status, shutdown, SIGTERM, parent-gone, memory
     execution_count: int | None  # of the cell that ran or had just ended
     inside_cell: bool  # taken before that cell had finished
     inside_call: bool  # no safe point could be had

@@ -83,7 +83,7 @@ def _is_secret(name: str, value: Any) -> bool:
 
 def value_of(namespace: dict[str, Any], name: str) -> Any:
     """The live value of a name as `select` gives it; KeyError where there is none."""
-    output = _OUTPUT.match(name)
+    output = _OUTPUT.match(name) if name.startswith("Out[") else None
     return namespace[name] if output is None else namespace["_oh"][int(output[1])]
 
 

@@ -27,7 +27,13 @@ def set_cell(cell: types.CellType, contents: tuple[Any, ...]) -> None:
 
 def new_code(*fields: Any) -> types.CodeType:
     """A code object, from the fields that `types.CodeType` takes, in its order (3.11 and later)."""
-    return types.CodeType(*fields)
+    code = types.CodeType(*fields)
+    codes.append(code)
+    return code
+
+
+# Of functions that were loaded: their texts stand in no cell of this session.
+codes: list[types.CodeType] = []
 
 
 def new_function(

@@ -132,13 +132,16 @@ def fork(
     # A collection between here and the child's gc.disable() would touch every page.
     collecting = gc.isenabled()
     gc.disable()
-    # Neither copied page tables for it, nor copies of its pages when the user writes to them.
-    left_out = _advise(unneeded, _MADV_DONTFORK)
-    pid = _fork_in_one_breath()
+    starts, lengths = _whole_pages(unneeded)
+    try:
+        pid = _fork_in_one_breath(starts, lengths)
+    except BaseException:
+        _advise(starts, lengths, _MADV_DOFORK)
+        if collecting:
+            gc.enable()
+        raise
     if pid == 0:
         _run_child(work, write_fd)
-    # At once: a fork of the user's needs all of its memory.
-    _advise(left_out, _MADV_DOFORK)
     if collecting:
         gc.enable()
     os.close(write_fd)
@@ -148,34 +151,55 @@ def fork(
     return SnapshotProcess(pid, read_fd, started)
 
 
-def _fork_in_one_breath() -> int:
+def _fork_in_one_breath(starts: list[int], lengths: list[int]) -> int:
     """PyOS_BeforeFork, _Fork, PyOS_AfterFork_*: no bytecode of any thread in between.
 
     From PyOS_BeforeFork on the interpreter's locks are held (3.12 and later: also that of the
     list of threads). Were the GIL given up then, a thread that starts another one would wait
-    for that lock with the GIL in its hands, for ever. So C code drives the four calls.
+    for that lock with the GIL in its hands, for ever. So C code drives the calls.
+
+    Around _Fork the memory at `starts` is left out: neither its page tables are copied nor,
+    when the user writes to it, its pages. A thread that forks sees all of it.
     """
     before, bare_fork, after_parent, after_child = _fork_functions()
-    results, pids = itertools.tee(map(operator.call, (before, bare_fork)))
-    # None is what `before` returns: it calls for nothing. A pid calls for one of the others.
+
+    def advise(advice: int) -> Iterator[Any]:
+        # Whatever madvise returns, None comes out.
+        return map({}.get, map(_madvise(), starts, lengths, itertools.repeat(advice)))
+
+    results, pids = itertools.tee(
+        itertools.chain(
+            map(operator.call, (before,)),
+            advise(_MADV_DONTFORK),
+            map(operator.call, (bare_fork,)),
+        )
+    )
+    # None is what `before` and madvise give: it calls for nothing. A pid calls for one of these.
     choose = {None: type(None), 0: after_child}.get
     next_call: Iterator[Any] = map(choose, results, itertools.repeat(after_parent))
-    collections.deque(map(operator.call, next_call), maxlen=0)
-    _, pid = pids
+    collections.deque(
+        itertools.chain(map(operator.call, next_call), advise(_MADV_DOFORK)), maxlen=0
+    )
+    *_, pid = pids
     return int(pid)
 
 
-def _advise(memory: Iterable[tuple[int, int]], advice: int) -> list[tuple[int, int]]:
-    """madvise(2) on the whole pages inside of buffers; those for which it was done."""
-    madvise = _madvise()
-    done = []
+def _whole_pages(memory: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Addresses and lengths of the whole pages inside of buffers, where it is worth a call."""
+    starts, lengths = [], []
     for address, length in memory:
         # Huge pages are not split where a range ends at one.
         page = _HUGE_PAGE if length >= 4 * _HUGE_PAGE else _PAGE
         start, end = -(-address // page) * page, (address + length) // page * page
-        if end - start >= _WORTH_ADVISING and madvise(start, end - start, advice) == 0:
-            done.append((start, end - start))
-    return done
+        if address and end - start >= _WORTH_ADVISING:
+            starts.append(start)
+            lengths.append(end - start)
+    return starts, lengths
+
+
+def _advise(starts: list[int], lengths: list[int], advice: int) -> None:
+    """madvise(2)."""
+    collections.deque(map(_madvise(), starts, lengths, itertools.repeat(advice)), maxlen=0)
 
 
 @functools.cache
@@ -274,15 +298,17 @@ class DeferredCollections:
 
     def begin(self) -> None:
         """A snapshot process has been forked."""
-        if self._before is None:
-            self._before = gc.get_threshold()
-            gc.set_threshold(*self._before[:2], self._NEVER)
+        now = gc.get_threshold()
+        if now[2] != self._NEVER:
+            self._before = now
+        gc.set_threshold(*now[:2], self._NEVER)
 
     def end(self) -> None:
         """It has ended, or lives too long. Harmless when nothing is deferred."""
-        before, self._before = self._before, None
-        if before is not None and gc.get_threshold() == (*before[:2], self._NEVER):
-            gc.set_threshold(*before)  # unless the user has set others meanwhile
+        now = gc.get_threshold()
+        # Unless the user has set others meanwhile; who has put ours back, did not mean ours.
+        if self._before is not None and now[2] == self._NEVER:
+            gc.set_threshold(*now[:2], self._before[2])
 
 
 def limit(seconds: float) -> None:

@@ -229,6 +229,16 @@ class Store:
         self._damaged.add((segment.path, entry.digest))
         self._complete.clear()
 
+    @property
+    def verified(self) -> frozenset[bytes]:
+        """Chunks of earlier boots that were read and found whole."""
+        return frozenset(self._verified)
+
+    def note_whole(self, payloads: Iterable[str], chunks: Iterable[str]) -> None:
+        """What another process of ours has found to be complete, and whole, under the lock."""
+        self._complete.update(map(bytes.fromhex, payloads))
+        self._verified.update(map(bytes.fromhex, chunks))
+
     def is_trusted(self, digest: bytes, reader: Reader) -> bool:
         """Whether a chunk may be referred to again instead of being written.
 

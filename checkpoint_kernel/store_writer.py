@@ -186,7 +186,7 @@ class Snapshot:
         """Digests of the slices, by their start, of which every byte is as it was."""
         try:
             before = self._start().recipe(bytes.fromhex(proof.payload)).storages[proof.storage]
-        except (StoreError, IndexError):
+        except (StoreError, IndexError, OSError):
             return {}  # pruned or damaged meanwhile: then it is looked at
         if before.length != length or before.chunk_size != chunk_size(length):
             return {}

@@ -115,9 +115,13 @@ def by_python(source: str) -> Touched:
 
 
 def by_words(text: str) -> Touched:
-    """What may be touched by a text that is looked at, or completed, but not run as it is."""
+    """What a text may touch that a debugger's prompt may run, or that is completed, or looked up.
+
+    Most are no Python: an answer to `input()`, half a line.
+    """
     names = _words(text)
-    return Touched(names, frozenset(), _blind(min(names & gates.NAMES, default=None)))
+    gate = min(names & gates.NAMES, default=None)
+    return Touched(names, frozenset(), _blind(gate), gate is not None)
 
 
 def by_code(codes: Iterable[types.CodeType]) -> Touched:

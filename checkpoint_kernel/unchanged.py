@@ -8,12 +8,13 @@ means "perhaps". Pure: identities of live values are handed in.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .manifest import Unit
-from .touched import NOTHING, Touched, by_text
+from .touched import NOTHING, Touched, by_python, by_text
 
 Range = tuple[int, int]  # address and length in bytes; of an interval, start and end
 
@@ -73,46 +74,73 @@ def unchanged(
     ]
 
 
+@dataclass(frozen=True)
+class Transformed:
+    """What IPython runs for the text of a cell."""
+
+    python: str
+
+
 @dataclass
 class Touches:
     """What code may have touched since the state that the newest checkpoint holds.
 
     `begin` and `end` around whatever runs for the user; `taken` when a snapshot is forked,
-    then `committed` or `failed`. Code that is running at a fork counts before and after.
+    then `committed` or `failed`. Code that is running at a fork counts before and after. Cells
+    may run in several threads.
     """
 
-    _since: list[str | Touched] = field(default_factory=list)  # since the last fork
-    _running: list[str | Touched] = field(default_factory=list)
+    _since: list[str | Transformed | Touched] = field(default_factory=list)  # since the last fork
+    _running: list[str | Transformed | Touched] = field(default_factory=list)
     _taken: Touched = NOTHING  # between the newest checkpoint and the last fork
     _lasting: Touched = NOTHING  # what functions of all cells may touch at any time
     _depth: int = 0
+    # Reentrant: a snapshot is taken inside pending calls and signal handlers too.
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def begin(self, *texts: str) -> None:
         """The user's code begins to run, perhaps inside other code or beside it."""
-        self._depth += 1
-        self.add(*texts)
+        with self._lock:
+            self._depth += 1
+            self.add(*texts)
 
     def add(self, *texts: str | Touched) -> None:
         """Code runs, inside what has begun; a `Touched` stands for code that we do not see."""
         # Texts are read when a snapshot is due, when nobody waits.
-        self._since += texts
-        if self._depth:
-            self._running += texts
+        with self._lock:
+            if self._depth:
+                self._running += texts  # first: a snapshot that comes in between begins with it
+            self._since += texts
+
+    def becomes(self, text: str, python: str | None) -> None:
+        """IPython has made `python` of a text, and runs that: magics, macros and typing errors
+        are told apart by it. None: it does not say, as older ones do not."""
+        if python is None:
+            self.add(text)
+            return
+        with self._lock:
+            for texts in (self._running, self._since):
+                if text in texts:
+                    texts.remove(text)
+            for texts in (self._running, self._since) if self._depth else (self._since,):
+                texts.append(Transformed(python))
 
     def end(self) -> None:
         """What `begin` began has ended; other code may still be running."""
-        self._depth -= 1
-        if self._depth == 0:
-            self._running.clear()
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                self._running.clear()
 
     def taken(self) -> Touched:
         """A snapshot is forked now: what may differ from the newest checkpoint."""
-        for text in dict.fromkeys(self._since):
-            touched = by_text(text) if isinstance(text, str) else text
+        with self._lock:
+            since, self._since = self._since, list(self._running)
+        for text in dict.fromkeys(since):
+            touched = _touched_by(text)
             self._taken |= touched
             self._lasting |= touched.afterwards()
         self._taken |= self._lasting
-        self._since = list(self._running)
         return self._taken
 
     def committed(self) -> None:
@@ -120,3 +148,12 @@ class Touches:
         self._taken = NOTHING
 
     # After a failure `_taken` stays: the newest checkpoint is the one before.
+
+
+def _touched_by(text: str | Transformed | Touched) -> Touched:
+    match text:
+        case Touched():
+            return text
+        case Transformed(python=python):
+            return by_python(python)
+    return by_text(text)

@@ -8,13 +8,13 @@ Runs in the snapshot process; what is done with the payloads is `checkpoint`'s.
 
 from __future__ import annotations
 
-import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import aliases, arrays, closed, graphs, kinds, pickling
+from .arrays import address_of
 from .manifest import Skipped
 from .pickling import Pickled
 from .refusals import Unsavable
@@ -191,7 +191,7 @@ class _Partitioner:
         known_bad: dict[str, Skipped],
         together: Iterable[Collection[str]],
     ) -> Partition:
-        self._count_bindings(roots)
+        self._count_bindings(roots, known_bad)
         self._queue = _joined(self._first_drafts(roots, known_bad), together)
         while self._queue:
             self._pickle(self._queue.pop(0))
@@ -204,14 +204,27 @@ class _Partitioner:
         self._drop_units_without_their_definitions(units, where)
         usable = {oid: key for oid, key in self._key_by_id.items() if key in where}
         identities = {key: oid for oid, key in usable.items()}
+        # The picklers know us: a cycle would keep them, and every object that they saw.
+        self._drafts, self._meetings, self._owner, self._current = [], {}, {}, None
         return Partition(units, self._skipped, where, _Known(usable), identities)
 
-    def _count_bindings(self, roots: dict[str, Any]) -> None:
+    def _count_bindings(self, roots: dict[str, Any], known_bad: dict[str, Skipped]) -> None:
+        """References from our table, and from names by which a unit is found to be touched.
+
+        Any other name is a way into a unit that nobody would see: one that is excluded or bad,
+        `__x__`, or `_` after a loop.
+        """
+        found = list(roots.values())
+        found += [self._main[name] for name in roots.keys() - known_bad.keys() & self._main.keys()]
         outputs = self._main.get("_oh")
-        tables = [self._main, roots, outputs if isinstance(outputs, dict) else {}]
-        for table in tables:
-            for value in table.values():
-                self._bindings[id(value)] = self._bindings.get(id(value), 0) + 1
+        if isinstance(outputs, dict):
+            shown = {id(value) for number, value in outputs.items() if isinstance(number, int)}
+            found += [value for number, value in outputs.items() if isinstance(number, int)]
+            names = ["_", "__", "___", *(f"_{number}" for number in outputs)]
+            values = [self._main[name] for name in names if name in self._main]
+            found += [value for value in values if id(value) in shown]
+        for value in found:
+            self._bindings[id(value)] = self._bindings.get(id(value), 0) + 1
 
     def _first_drafts(self, roots: dict[str, Any], known_bad: dict[str, Skipped]) -> list[Draft]:
         """One draft for each object that has names; leaves stay apart even if they are one."""
@@ -264,7 +277,11 @@ class _Partitioner:
             return False
         objects = [obj for obj in self._objects if obj is not draft.root]
         self._objects = []
-        return closed.is_closed(objects, self._again, self._bindings, pickled.buffers)
+        bindings = self._bindings
+        if draft.parts:  # they hold the same values
+            again = [oid for part in draft.parts for oid in map(id, part.root.values())]
+            bindings = {**bindings, **{oid: bindings[oid] + again.count(oid) for oid in again}}
+        return closed.is_closed(objects, self._again, bindings, pickled.buffers)
 
     def _skip(self, draft: Draft, reason: str, remedy: str | None) -> None:
         draft.pickled = None
@@ -291,6 +308,7 @@ class _Partitioner:
             self._drafts = [draft for draft in self._drafts if id(draft) not in gone]
             for draft in group:
                 draft.pickled = None  # frees the pickler and all that it kept
+                draft.root, draft.parts = {}, []  # references that nobody would account for
             self._owner = {}  # ids may be reused from here on; meetings are complete
             self._pickle(merged)
             while self._queue:
@@ -381,14 +399,6 @@ def _one_line(why: BaseException) -> str:
 # --- memory -------------------------------------------------------------------------
 
 
-def _address(view: memoryview) -> int | None:
-    """Where a buffer lies, or None without numpy (then nobody made overlapping arrays)."""
-    numpy = sys.modules.get("numpy")
-    if numpy is None or view.nbytes == 0:
-        return None
-    return int(numpy.frombuffer(view, numpy.uint8).ctypes.data)
-
-
 def _overlapping(drafts: list[Draft]) -> Iterator[tuple[Draft, Draft]]:
     """Pairs of units whose buffers share memory."""
     ranges = []
@@ -396,7 +406,7 @@ def _overlapping(drafts: list[Draft]) -> Iterator[tuple[Draft, Draft]]:
         assert draft.pickled is not None
         for index, buffer in enumerate(draft.pickled.buffers):
             raw = buffer.raw()
-            start = None if index in draft.pickled.private else _address(raw)
+            start = None if index in draft.pickled.private else address_of(raw)
             if start is not None:
                 ranges.append((start, start + raw.nbytes, number))
     ranges.sort()
@@ -415,7 +425,7 @@ def storages(pickled: Pickled) -> tuple[list[memoryview], list[BufferRef]]:
     memory: list[memoryview] = []
     refs: list[BufferRef | None] = [None] * len(raws)
     for index, raw in enumerate(raws):
-        start = None if index in pickled.private else _address(raw)
+        start = None if index in pickled.private else address_of(raw)
         if start is None:
             refs[index] = BufferRef(len(memory), 0, raw.nbytes, raw.readonly)
             memory.append(raw)
@@ -431,9 +441,11 @@ def storages(pickled: Pickled) -> tuple[list[memoryview], list[BufferRef]]:
     return memory, [ref for ref in refs if ref is not None]
 
 
-def ranges(storages: list[memoryview]) -> list[tuple[int, int]]:
-    """Address and length of each storage; an address of 0 is nobody's memory."""
-    return [(_address(view) or 0, view.nbytes) for view in storages]
+def ranges(pickled: Pickled, storages: list[memoryview]) -> list[tuple[int, int]]:
+    """Address and length of each storage; address 0 for memory that pickling made."""
+    ours = {address_of(buffer.raw()) for buffer in pickled.memory.temporary}
+    found = [(address_of(view) or 0, view.nbytes) for view in storages]
+    return [(0 if address in ours else address, length) for address, length in found]
 
 
 def _bytes_at(start: int, length: int, owner: Any) -> memoryview:

@@ -104,10 +104,6 @@ class Strange(list):
 """
 
 
-# units.py counts references from names that no text shows, and not those of merged drafts.
-PENDING = pytest.mark.xfail(strict=True, reason="units.py: the names and drafts that are counted")
-
-
 @pytest.fixture(autouse=True)
 def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
     """A library that holds what it is given, out of the notebook's sight."""
@@ -218,28 +214,16 @@ CLOSED = {
 }
 
 
-def _pending(what: str) -> list[pytest.MarkDecorator]:
-    merged = ("a view and its base", "two variables that share an object")
-    return [PENDING] if what in merged else []
-
-
 class TestClosed:
     """Otherwise nothing is gained."""
 
-    @pytest.mark.parametrize("what", [pytest.param(w, marks=_pending(w)) for w in CLOSED])
+    @pytest.mark.parametrize("what", CLOSED)
     def test_what_only_the_namespace_holds(self, what: str) -> None:
         notebook = after(CLOSED[what])
         assert verdicts(notebook)["x"]
 
     # Restored classes have lost their slots: cloudpickle makes them without.
-    @pytest.mark.parametrize(
-        "what",
-        [
-            pytest.param(w, marks=_pending(w))
-            for w in CLOSED
-            if w != "a frozen dataclass with slots"
-        ],
-    )
+    @pytest.mark.parametrize("what", CLOSED.keys() - {"a frozen dataclass with slots"})
     def test_what_was_restored(self, what: str) -> None:
         notebook = after(CLOSED[what]).reborn().reborn()
         assert verdicts(notebook)["x"]
@@ -252,22 +236,18 @@ class TestClosed:
         found = closed_names(notebook, roots)
         assert {"x", "Out[7]", "Out[8]"} <= found
 
-    @PENDING
     @pytest.mark.parametrize("number", [1000, 1_000_000], ids=["copied", "own"])
     def test_arrays_that_a_restore_made(self, tmp_path: Path, number: int) -> None:
         assert "x" in restored(tmp_path, f"x = np.arange({number}.0); y = x[5:]", mapped=False)
 
-    @PENDING
     def test_arrays_that_a_restore_mapped(self, tmp_path: Path) -> None:
         assert "x" in restored(tmp_path, "x = np.arange(1_000_000.0); y = x[5:]", mapped=True)
 
-    @PENDING
     def test_units_that_were_one_from_the_start(self) -> None:
         notebook = after("x = [[1]]; y = {'inner': x[0]}")
         together = [("x", "y")]
         assert closed_names(notebook, notebook.variables, together) >= {"x", "y"}
 
-    @PENDING
     def test_units_again_when_an_earlier_partition_is_gone(self) -> None:
         notebook = after("x = [[1]]; y = {'inner': x[0]}; z = np.ones(20_000)")
         gc.disable()
@@ -533,7 +513,6 @@ class TestOpen:
         notebook = after(f"x = bytearray(10); {cell}; outside.hold(x)")
         assert not verdicts(notebook)["x"]
 
-    @PENDING
     @pytest.mark.parametrize(
         "cell", ["__x__ = x", "_ = x", "_5 = x[0]", "__ = x[0]", "_oh = {5: 1}; _5 = x[0]"]
     )
@@ -541,12 +520,10 @@ class TestOpen:
         notebook = after(f"x = [[1]]; {cell}")
         assert "x" not in closed_names(notebook, {"x": notebook.main["x"]})
 
-    @PENDING
     def test_a_name_that_is_excluded(self) -> None:
         notebook = after("x = [[1]]; tmp = x[0]")
         assert "x" not in closed_names(notebook, {"x": notebook.main["x"]})
 
-    @PENDING
     def test_a_name_that_killed_a_snapshot(self) -> None:
         from checkpoint_kernel.manifest import Skipped
 
@@ -555,7 +532,6 @@ class TestOpen:
         [draft] = [draft for draft in partition.units if "x" in draft.root]
         assert not draft.closed
 
-    @PENDING
     def test_torch_has_its_memory(self) -> None:
         torch = pytest.importorskip("torch")
         notebook = after("x = np.ones(9)")

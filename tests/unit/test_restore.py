@@ -59,7 +59,9 @@ def start(store: Store, directory: Path) -> Callable[..., Any]:
         )  # fmt: skip
         shell = interactive.new_shell()
         recorder = FlightRecorder(directory / FLIGHT_FILE)
-        return shell, restore.at_start(shell, record, store, directory, recorder, lambda mapped: None)
+        return shell, restore.at_start(
+            shell, record, store, directory, recorder, lambda mapped: None
+        )
 
     return at_start
 
