@@ -216,3 +216,38 @@ def test_after_a_restore_only_what_was_written_to_is_read_again(notebook: Notebo
     assert 70_000_000 < clean[0] < 72_000_000
     notebook.kill_kernel()
     assert notebook.run("float(big.sum()), float(big[3, 3])").ok().value == "(9000004.0, 5.0)"
+
+
+@pytest.mark.parametrize("line", ["%checkpoint save", "%checkpoint"])
+def test_what_a_cell_does_after_it_has_asked_for_a_checkpoint_is_saved(
+    notebook: Notebook, line: str
+) -> None:
+    notebook.run("x = 0").ok()
+    notebook.run(f"{line}\nx = 1").ok()
+    wait_until(lambda: not is_stale(notebook), "a checkpoint")
+    notebook.kill_kernel()
+    assert notebook.run("x").ok().value == "1"
+
+
+def is_stale(notebook: Notebook) -> bool:
+    kernel = "get_ipython().kernel.checkpointer"
+    return bool(notebook.eval(f"{kernel}.stale_since is not None or {kernel}.running"))
+
+
+def test_threads_that_fork_see_memory_that_snapshots_leave_out(notebook: Notebook) -> None:
+    make = "import numpy as np\nfor k in range(20): globals()[f'a{k}'] = np.ones(90_000)"
+    saved_after(notebook, make)
+    saved_after(notebook, "i = 0")
+    code = (
+        "import os, threading\nbad = []\n"
+        "def forks():\n"
+        "    for _ in range(150):\n"
+        "        pid = os.fork()\n"
+        "        if pid == 0: os._exit(int(float(a7.sum()) != 90_000.0))\n"
+        "        if os.waitpid(pid, 0)[1]: bad.append(pid)\n"
+        "thread = threading.Thread(target=forks); thread.start()"
+    )
+    notebook.run(code).ok()
+    for _ in range(8):
+        saved_after(notebook, "i += 1")
+    assert notebook.run("thread.join(); bad").ok().value == "[]"
