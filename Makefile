@@ -66,9 +66,11 @@ $(BENCH_READY): $(READY)
 bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-# The same crash and end-to-end tests over and over, for as long as you let it.
+# Random cells against a dump of everything, then the same crash and end-to-end tests over
+# and over, for as long as you let it.
 ROUNDS ?= 10
 soak: $(READY)
+	CHECKPOINT_KERNEL_SOAK=1 $(PYTEST) -q tests/unit/test_unchanged_random.py $(ARGS)
 	@for i in $$(seq $(ROUNDS)); do echo "round $$i of $(ROUNDS)"; $(PYTEST) -q -x tests/crash tests/deaths tests/e2e $(ARGS) || exit 1; done
 
 clean:

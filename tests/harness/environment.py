@@ -110,7 +110,14 @@ def processes_of(environment: Environment) -> dict[int, str]:
         try:
             if pid != os.getpid() and mark in (directory / "environ").read_bytes().split(b"\0"):
                 command = (directory / "cmdline").read_bytes()
+                if b"multiprocessing.resource_tracker" in command and _parent(pid) == os.getpid():
+                    continue  # our own: Python starts it with the first shared memory of a test
                 found[pid] = command.replace(b"\0", b" ").decode(errors="replace").strip()
         except OSError:  # gone meanwhile, or of another user
             continue
     return found
+
+
+def _parent(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
