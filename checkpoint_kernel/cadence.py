@@ -1,18 +1,19 @@
 """How often checkpoints may be taken: at most a share of the user's time and of a core.
 
-Pure arithmetic on a monotonic clock in seconds. The budgets only stretch the cadence. The
-background's never holds the newest state back longer than `LAST_STATE_S`; the main thread's does
-so only after a pause of more than 150 ms, which somebody may have felt.
+Pure arithmetic on a monotonic clock in seconds. Both budgets are averages over a minute, and what
+was saved up may be spent in a burst; but where somebody waits for the pause (a cell that follows
+at once, a cell that is running) each pause is paid for before the next one. The budgets only
+stretch the cadence: the background's never holds the newest state back longer than `LAST_STATE_S`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-# Of the main thread's wall time: after a pause of 5 ms, 100 ms without one.
+# Of the main thread's wall time: after a pause of 5 ms, 100 ms without one while somebody waits.
 PAUSE_SHARE: Final = 0.05
-# Of one core, on average over a minute; what was saved up may be spent in a burst.
+# Of one core.
 CPU_SHARE: Final = 0.5
 WINDOW_S: Final = 60.0
 # The newest state is not held back longer than this for want of background time.
@@ -20,33 +21,58 @@ LAST_STATE_S: Final = 3.0
 
 
 @dataclass
-class Cadence:
-    """The account of one kernel."""
+class _Account:
+    """Seconds that may be spent: `share` of the time that passes, saved up for a minute."""
 
-    _free_at: float = 0.0  # the main thread's share allows the next pause
-    _saved_s: float = CPU_SHARE * WINDOW_S  # seconds of a core that may be spent
+    share: float
+    _saved_s: float = field(init=False)
     _counted: float = 0.0  # when `_saved_s` was reckoned
+
+    def __post_init__(self) -> None:
+        self._saved_s = self.share * WINDOW_S
+
+    def spend(self, now: float, spent_s: float) -> None:
+        self._saved_s = self._balance(now) - spent_s
+        self._counted = now
+
+    def free_at(self, now: float) -> float:
+        """When nothing is owed (any more)."""
+        return now - min(self._balance(now), 0.0) / self.share
+
+    def _balance(self, now: float) -> float:
+        earned = self.share * max(0.0, now - self._counted)
+        return min(self._saved_s + earned, self.share * WINDOW_S)
+
+
+@dataclass
+class Cadence:
+    """The accounts of one kernel."""
+
+    _pauses: _Account = field(default_factory=lambda: _Account(PAUSE_SHARE))
+    _background: _Account = field(default_factory=lambda: _Account(CPU_SHARE))
+    _paid_at: float = 0.0  # the last pause has been made up for
 
     def paused(self, now: float, pause_s: float) -> None:
         """The main thread stood still for `pause_s`, until now."""
-        self._free_at = now + pause_s / PAUSE_SHARE
+        self._pauses.spend(now, pause_s)
+        self._paid_at = now + pause_s / PAUSE_SHARE
 
     def spent(self, now: float, cpu_s: float) -> None:
         """A snapshot process has used `cpu_s` of a core."""
-        self._saved_s = self._balance(now) - cpu_s
-        self._counted = now
+        self._background.spend(now, cpu_s)
 
-    def due_at(self, stale_since: float, now: float) -> float:
-        """When changes that began at `stale_since` may be taken; at once if not after `now`."""
-        balance = self._balance(now)
-        cpu_at = now if balance >= 0 else now - balance / CPU_SHARE
-        return max(self._free_at, min(cpu_at, stale_since + LAST_STATE_S))
+    def due_at(self, stale_since: float, now: float, awaited: bool) -> float:
+        """When changes that began at `stale_since` may be taken; at once if not after `now`.
+
+        `awaited`: somebody waits for the main thread meanwhile.
+        """
+        main_at = self._main_at(now, awaited)
+        return max(main_at, min(self._background.free_at(now), stale_since + LAST_STATE_S))
 
     def free_at(self, now: float) -> float:
         """When both budgets allow one more: inside a cell, where no state is the last."""
-        balance = self._balance(now)
-        return max(self._free_at, now if balance >= 0 else now - balance / CPU_SHARE)
+        return max(self._main_at(now, awaited=True), self._background.free_at(now))
 
-    def _balance(self, now: float) -> float:
-        earned = CPU_SHARE * max(0.0, now - self._counted)
-        return min(self._saved_s + earned, CPU_SHARE * WINDOW_S)
+    def _main_at(self, now: float, awaited: bool) -> float:
+        owed_until = self._pauses.free_at(now)
+        return max(owed_until, self._paid_at) if awaited else owed_until

@@ -140,15 +140,16 @@ class Checkpointer:
         """Something is not saved, and an attempt has not just failed."""
         return self.stale_since is not None and time.monotonic() >= self._retry_at
 
-    def due_in(self, retrying: bool = False) -> float | None:
+    def due_in(self, *, awaited: bool = False, retrying: bool = False) -> float | None:
         """Seconds until the budgets allow to save what is not saved; None: nothing to save.
 
-        `retrying`: nothing has happened since the last attempt, so a failed one is waited for.
+        `awaited`: a cell waits for it. `retrying`: nothing has happened since the last attempt,
+        so a failed one is waited for.
         """
         if self.stale_since is None:
             return None
         now = time.monotonic()
-        due_at = self.cadence.due_at(self.stale_since, now)
+        due_at = self.cadence.due_at(self.stale_since, now, awaited)
         return (max(due_at, self._retry_at) if retrying else due_at) - now
 
     def cell_ended(self, began: float) -> None:

@@ -76,10 +76,10 @@ class Clockwork(threading.Thread):
     def before_cell(self) -> None:
         """A cell is about to run, and the one before is perhaps not saved yet."""
         checkpointer = self._checkpointer
-        if checkpointer is None or checkpointer.running or not self._due_between_cells():
+        if checkpointer is None or checkpointer.running:
             return  # nor is one settled here, while somebody waits
         try:
-            self._take_between_cells()
+            self._take_between_cells(awaited=True)
         except Exception as why:
             self._report(why)
 
@@ -150,9 +150,6 @@ class Clockwork(threading.Thread):
         elif self._due(checkpointer):
             self._ask()
 
-    def _due_between_cells(self) -> bool:
-        return self._waiting_s() <= 0
-
     def _look_for_others(self, checkpointer: Checkpointer) -> None:
         """Threads of the user's work on when no cell runs: as inside a long cell."""
         now = time.monotonic()
@@ -161,12 +158,12 @@ class Clockwork(threading.Thread):
             if others.at_work(self._own_threads):
                 checkpointer.changed()
 
-    def _waiting_s(self, retrying: bool = False) -> float:
+    def _waiting_s(self, *, awaited: bool = False, retrying: bool = False) -> float:
         """Seconds until what finished cells have changed is to be saved; inf: nothing is."""
         checkpointer = self._checkpointer
         if checkpointer is None or not (self.enabled and self._after_cell):
             return math.inf
-        waiting_s = checkpointer.due_in(retrying)
+        waiting_s = checkpointer.due_in(awaited=awaited, retrying=retrying)
         return math.inf if waiting_s is None else waiting_s
 
     def _hand_on(self) -> None:
@@ -272,10 +269,11 @@ class Clockwork(threading.Thread):
         if self.busy_since is None and not self._stopped:
             self._take_between_cells()
 
-    def _take_between_cells(self) -> None:
+    def _take_between_cells(self, awaited: bool = False) -> None:
         checkpointer = self._checkpointer
-        if checkpointer is not None and checkpointer.watch() and self._due_between_cells():
-            checkpointer.take("cell", IDLE)
+        if checkpointer is not None and checkpointer.watch():
+            if self._waiting_s(awaited=awaited) <= 0:
+                checkpointer.take("cell", IDLE)
         self._wake.set()  # to see to the snapshot process, or to come back when it is due
 
 
