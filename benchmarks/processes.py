@@ -96,8 +96,12 @@ class Peak:
     def watch(self, root: int) -> None:
         """Sample until told to stop; for a thread."""
         while not self._done.wait(SAMPLE_EVERY_S):
-            self.bytes = max(self.bytes, memory_bytes({root} | descendants(root)))
-            self.samples += 1
+            before = descendants(root)
+            found = memory_bytes({root} | before)
+            # Pages shared by two would count once and a half if one of them came or went.
+            if descendants(root) == before:
+                self.bytes = max(self.bytes, found)
+                self.samples += 1
 
     def stop(self) -> None:
         """No more samples."""

@@ -34,6 +34,7 @@ class Memory:
         self._notes = "torch" in sys.modules
         self.private: list[pickle.PickleBuffer] = []  # must not share memory with any other
         self.temporary: list[pickle.PickleBuffer] = []  # made by pickling: gone with it
+        self.staged: list[tuple[pickle.PickleBuffer, Any]] = []  # with its `staging.HostCopy`
         self.in_stream: list[tuple[int, int]] = []  # start and end of what went into the stream
         self.borrowed: list[tuple[int, int]] = []  # under objects that do not tell whose it is
 

@@ -13,6 +13,7 @@ a unit is, `units`'.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import platform
 import threading
 import time
@@ -32,7 +33,9 @@ from . import (
     pickling,
     prune,
     rebuild,
+    safe_point,
     snapshot,
+    staging,
     unchanged,
     units,
 )
@@ -115,6 +118,7 @@ class Checkpointer:
         self._reachable = NOTHING  # what the functions in the newest checkpoint may touch
         self._pages = dirty_pages.DirtyPages() if dirty_pages.available() is None else None
         self._clean: dict[Range, list[Range]] | None = None  # since the newest checkpoint
+        self._staging = staging.Staging()
         self._collections = snapshot.DeferredCollections()
         self._said: set[str] = set()
         everything = store.manifests()
@@ -191,6 +195,8 @@ class Checkpointer:
         if refused is not None:
             self._trouble(refused)
             return False
+        if not staging.is_possible():
+            return False  # the clock asks again
         facts = self._what_is_unchanged(self._facts_of(reason, position))
         if not forks:
             self._in_place(facts)
@@ -204,8 +210,14 @@ class Checkpointer:
             write(facts, self._shell, self._store, report, snapshot.limit)
 
         unneeded = [memory for known in facts.carried for memory in known.memory]
+        carried = {name for known in facts.carried for name in known.identities}
         try:
-            child = snapshot.fork(work, unneeded)
+            with self._staging.staged(
+                lambda: namespace.variables(self._shell.user_ns, carried),
+                lambda: itertools.chain.from_iterable(map(safe_point.values_of, position.frames)),
+                room_bytes,
+            ):
+                child = snapshot.fork(work, unneeded)
         except OSError as why:
             self.stale_since = before_fork
             self._trouble(str(why))
@@ -391,6 +403,7 @@ class Checkpointer:
     def _failed_or_died(self, ended: snapshot.Exit, late: bool) -> None:
         """The snapshot process ended without a commit: why, and what is tried next."""
         self._known = []  # whatever was wrong, the next one looks at everything, each alone
+        self._staging.forget()
         if self._facts is not None and self._facts.together and self._failed is None:
             self.changed()
             return
@@ -414,6 +427,9 @@ class Checkpointer:
         # What the snapshot process has found whole need not be read by the next one again.
         self._store.note_whole((unit.payload for unit in newest.units), committed["verified"])
         self._know(newest, facts, committed)
+        payloads = {unit.payload for unit in newest.units}
+        if self._staging.settle(payloads, committed["staged"], committed["missed"]):
+            self.changed()
         settled = self.settled
         settled.newest, settled.trouble = newest, None
         settled.count += 1
@@ -531,6 +547,8 @@ def write(
         new_bytes=committed.new_bytes,
         known=[unchanged.encode(known) for known in committed.known],
         reachable=[sorted(reachable.later), reachable.blind, len(rebuild.codes)],
+        staged=committed.staged,
+        missed=partition.missed,
         verified=[digest.hex() for digest in store.verified - already],
         private_bytes=memory.private_bytes(),
     )

@@ -16,7 +16,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import memory, others, safe_point, snapshot
+from . import memory, others, safe_point, snapshot, staging
 from .cadence import LAST_STATE_S
 from .checkpoint import Checkpointer
 from .flight_recorder import FlightRecorder
@@ -210,7 +210,8 @@ class Clockwork(threading.Thread):
         now = time.monotonic()
         if self._asked_at is None:
             self._asked_at = now
-        forks = snapshot.available() is None  # in place, from here, would be no one moment
+        # In place, from here, would be no one moment; nor would copying a device's memory.
+        forks = snapshot.available() is None and not staging.is_needed()
         if forks and self._in_main_thread.pending and now - self._asked_at > GRACE_S:
             # One long C call: no bytecode boundary comes. Fork from here and say so.
             frame = sys._current_frames().get(self._main_thread or 0)
@@ -271,9 +272,9 @@ class Clockwork(threading.Thread):
 
     def _take_between_cells(self, awaited: bool = False) -> None:
         checkpointer = self._checkpointer
-        if checkpointer is not None and checkpointer.watch():
-            if self._waiting_s(awaited=awaited) <= 0:
-                checkpointer.take("cell", IDLE)
+        ready = checkpointer is not None and checkpointer.watch()
+        if checkpointer is not None and ready and self._waiting_s(awaited=awaited) <= 0:
+            checkpointer.take("cell", IDLE)
         self._wake.set()  # to see to the snapshot process, or to come back when it is due
 
 

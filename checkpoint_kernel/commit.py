@@ -45,6 +45,7 @@ class Committed:
     new_bytes: int = 0
     units: list[Unit] = field(default_factory=list)
     known: list[Known] = field(default_factory=list)
+    staged: list[tuple[str, str, int]] = field(default_factory=list)  # as in `Staging.settle`
 
 
 # Is told the number and the id of a checkpoint that is published without its large units.
@@ -128,7 +129,17 @@ def _put(draft: units.Draft, writer: Snapshot, state: State, result: Committed) 
     storages, buffers = units.storages(draft.pickled)
     where = units.ranges(draft.pickled, storages)
     proofs = [_proof(one, state) for one in where]
+    index = {id(buffer): number for number, buffer in enumerate(draft.pickled.buffers)}
+    staged = [(buffers[index[id(b)]].storage, copy) for b, copy in draft.pickled.memory.staged]
+    for number, copy in staged:
+        if copy.place is not None:
+            whole = (copy.address, copy.address + copy.length)
+            payload, storage = copy.place
+            proofs[number] = Proof(copy.address, payload, storage, [whole], is_all=True)
     written = writer.put(draft.pickled.stream, storages, buffers, proofs)
+    result.staged += [
+        (copy.digest.hex(), written.digest, number) for number, copy in staged if copy.digest
+    ]
     result.new_bytes += written.new_bytes
     unit = _unit_of(draft, written.digest, written.size_bytes, state.partition)
     result.units.append(unit)

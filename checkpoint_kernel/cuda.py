@@ -1,7 +1,9 @@
-"""Is a CUDA context live in this process? A forked child must not touch it.
+"""May a process with a CUDA context be forked? A forked child must not touch the device.
 
-Asks torch, and for all other libraries (CuPy, JAX, TensorFlow, numba) the driver, if one of
-them has loaded it. Loads nothing and makes no context. Untested on a device.
+Memory of torch's is copied to the host before the fork (`staging`). What other libraries have on
+a device (CuPy, JAX, TensorFlow, numba) only the kernel itself can read, when it pickles. Asks
+torch, and the driver, if one of them has loaded it. Loads nothing and makes no context. Untested
+on a device.
 """
 
 from __future__ import annotations
@@ -9,14 +11,14 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from typing import Any
+from typing import Any, Final
+
+_OTHER_LIBRARIES: Final = ("cupy", "jaxlib", "tensorflow", "numba.cuda", "pycuda", "cudf", "mxnet")
 
 
 def context_is_live() -> bool:
     """A context exists, made by any library; initialising the driver alone makes none."""
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)
-    is_initialized = getattr(cuda, "is_initialized", None)
-    if is_initialized is not None and is_initialized():
+    if _is_torchs():
         return True
     driver = _driver()
     count = ctypes.c_int()
@@ -24,6 +26,22 @@ def context_is_live() -> bool:
     if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return False
     return any(_is_active(driver, device) for device in range(count.value))
+
+
+def refusal() -> str | None:
+    """Why this process must not be forked for a snapshot; None if it may."""
+    if not context_is_live():
+        return None
+    others = [name for name in _OTHER_LIBRARIES if name in sys.modules]
+    if _is_torchs() and not others:
+        return None
+    whose = ", ".join(others) or "an unknown library"
+    return f"a CUDA context is live, perhaps of {whose}, and a forked process must not touch it"
+
+
+def _is_torchs() -> bool:
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    return bool(getattr(cuda, "is_initialized", bool)())
 
 
 def _driver() -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import linecache
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,6 +80,14 @@ def _matching(name: str, patterns: tuple[str, ...]) -> str | None:
 
 def _is_secret(name: str, value: Any) -> bool:
     return issubclass(type(value), str | bytes) and bool(_matching(name.lower(), SECRET_PATTERNS))
+
+
+def variables(namespace: dict[str, Any], without: Collection[str]) -> dict[str, Any]:
+    """All live values by the names that `select` gives them, excluded ones too."""
+    outputs = namespace.get("_oh")
+    shown = outputs.items() if isinstance(outputs, dict) else ()
+    everything = {**namespace, **{f"Out[{number}]": value for number, value in shown}}
+    return {name: value for name, value in everything.items() if name not in without}
 
 
 def value_of(namespace: dict[str, Any], name: str) -> Any:

@@ -107,9 +107,7 @@ def available() -> str | None:
         return f"no snapshot process on {sys.platform}"
     if not _has_bare_fork():
         return "the C library has no _Fork (glibc 2.34 or newer has)"
-    if cuda.context_is_live():
-        return "a CUDA context is live, which a forked process must not touch"
-    return None
+    return cuda.refusal()
 
 
 def fork(

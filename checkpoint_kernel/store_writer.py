@@ -55,6 +55,7 @@ class Proof:
     payload: str
     storage: int  # its number in that payload's recipe
     intervals: Sequence[tuple[int, int]]  # addresses [start, end), sorted
+    is_all: bool = False  # there is no memory to look at where it does not hold
 
 
 class Snapshot:
@@ -99,7 +100,8 @@ class Snapshot:
 
         Storages are contiguous buffers of any shape and format. `proofs`, one for each storage
         or none at all, spare looking at memory. Raises ValueError for a buffer outside its
-        storage, StoreBusy, or OSError (then `abort`).
+        storage, StoreError where a proof `is_all` there is and does not hold, StoreBusy, or OSError
+        (then `abort`).
         """
         views = [_flat(storage) for storage in storages]
         check_buffers([len(view) for view in views], buffers)
@@ -178,6 +180,8 @@ class Snapshot:
         for start in range(0, len(view), step):
             digest = proved.get(start)
             if digest is None or not self._is_stored(digest):
+                if proof is not None and proof.is_all:
+                    raise StoreError(f"payload {proof.payload[:12]} is gone, or not whole")
                 digest, new = self._slice(view[start : start + step], aligned, new)
             digests.append(digest)
         return Span(len(view), step, tuple(digests))

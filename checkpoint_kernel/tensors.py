@@ -5,18 +5,19 @@ into the stream, and what torch leaves out. Tensors that share a storage share i
 share it with arrays (`torch.from_numpy`, `Tensor.numpy`). The graph that computed a tensor is
 not saved: such a tensor comes back as a value that needs no gradient, so that `backward()`
 says so instead of doing nothing. torch is never imported here: who has no torch has no
-tensors. Storages elsewhere than on the CPU are copied to it, which must not happen in a
-forked process (`snapshot.available`).
+tensors. Storages elsewhere than on the CPU are copied to it; for a forked process, which must not
+touch a device, that was done before (`staging`).
 """
 
 from __future__ import annotations
 
 import warnings
+from pickle import PickleBuffer
 from typing import Any, Final
 
-from . import memory, rebuild
+from . import device_memory, memory, rebuild, staging
 from .arrays import Memory
-from .refusals import Refusal, Unsavable
+from .refusals import Unsavable
 
 _PROTOCOL: Final = 5
 
@@ -41,22 +42,30 @@ def reduce_storage(storage: Any, place: Memory) -> Any:
     Reading address and size neither copies nor starts a thread. Raises Unsavable where the
     copy from a device does not fit into the host's memory.
     """
-    device = storage.device
-    if device.type == "cpu":
-        address, length = storage.data_ptr(), storage.nbytes()
-        if not storage.resizable():  # laid over memory that is not torch's: an array's, perhaps
-            place.borrowed.append((address, address + length))
-        return (rebuild.storage, (place.take(address, length, storage), None))
-    if device.type == "meta":
+    if device_memory.is_elsewhere(storage):
+        return (rebuild.storage, (_from_device(storage, place), str(storage.device)))
+    if storage.device.type == "meta":
         return NotImplemented
-    room_bytes = memory.room_bytes(None)
-    if storage.nbytes() > room_bytes:
-        reason = f"it is on {device}, and its {storage.nbytes() >> 20} MB do not fit beside "
-        reason += f"what is in this machine's memory ({room_bytes >> 20} MB may be used)"
-        raise Unsavable("torch.Tensor", Refusal(reason, "free memory, or save it by torch.save"))
-    host = storage.cpu()
-    data = place.take(host.data_ptr(), host.nbytes(), host, private=True)
-    return (rebuild.storage, (data, str(device)))
+    address, length = storage.data_ptr(), storage.nbytes()
+    if not storage.resizable():  # laid over memory that is not torch's: an array's, perhaps
+        place.borrowed.append((address, address + length))
+    return (rebuild.storage, (place.take(address, length, storage), None))
+
+
+def _from_device(storage: Any, place: Memory) -> bytes | PickleBuffer:
+    copy = staging.copy_of(storage)
+    if copy is None:  # no forked process
+        room_bytes = memory.room_bytes(None)
+        if storage.nbytes() > room_bytes:
+            raise Unsavable("torch.Tensor", staging.too_large(storage, room_bytes))
+        host = device_memory.copied(storage)
+        copy = staging.HostCopy(host.data_ptr(), host.nbytes(), host, None, None)
+    data = place.take(copy.address, copy.length, copy.owner, private=True)
+    if isinstance(data, PickleBuffer):
+        # The kernel lets go of the copy: what comes to lie there is something else.
+        place.temporary.append(data)
+        place.staged.append((data, copy))
+    return data
 
 
 def _reduce_tensor(tensor: Any, torch: Any) -> Any:

@@ -18,6 +18,7 @@ from .arrays import address_of
 from .manifest import Skipped
 from .pickling import Pickled
 from .refusals import Unsavable
+from .staging import NotStaged
 from .store import BufferRef
 
 
@@ -78,6 +79,7 @@ class Partition:
     definition_units: dict[str, str] = field(default_factory=dict)  # key -> unit id
     definitions: _Known = field(default_factory=lambda: _Known({}))
     identities: dict[str, int] = field(default_factory=dict)  # id of each definition, by key
+    missed: list[str] = field(default_factory=list)  # variables whose device memory is not staged
 
 
 def type_name(value: Any) -> str:
@@ -121,6 +123,7 @@ class _Partitioner:
         self._progress = progress
         self._drafts: list[Draft] = []
         self._skipped: list[Skipped] = []
+        self._missed: list[str] = []
         self._key_by_id: dict[int, str] = {}  # definitions: id(object) -> key
         self._definition_draft: dict[str, Draft] = {}
         self._queue: list[Draft] = []
@@ -206,7 +209,7 @@ class _Partitioner:
         identities = {key: oid for oid, key in usable.items()}
         # The picklers know us: a cycle would keep them, and every object that they saw.
         self._drafts, self._meetings, self._owner, self._current = [], {}, {}, None
-        return Partition(units, self._skipped, where, _Known(usable), identities)
+        return Partition(units, self._skipped, where, _Known(usable), identities, self._missed)
 
     def _count_bindings(self, roots: dict[str, Any], known_bad: dict[str, Skipped]) -> None:
         """References from our table, and from names by which a unit is found to be touched.
@@ -262,6 +265,8 @@ class _Partitioner:
             draft.pickled = pickling.dump(draft.root, self._main, self, self, draft.in_band_bytes)
             draft.closed = self._is_closed(draft)
         except Unsavable as why:
+            if isinstance(why, NotStaged):
+                self._missed += draft.root
             self._skip(draft, _refusal_text(draft, why), why.refusal.remedy)
         except RecursionError:
             self._skip(draft, "it is nested too deeply to be saved", None)

@@ -53,10 +53,28 @@ def test_a_context_of_any_library_counts(
     assert (snapshot.available() is None) is not live
 
 
+def torch_with_a_context() -> types.SimpleNamespace:
+    return types.SimpleNamespace(cuda=types.SimpleNamespace(is_initialized=lambda: True))
+
+
 def test_torchs_own_word_counts_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = types.SimpleNamespace(cuda=types.SimpleNamespace(is_initialized=lambda: True))
-    monkeypatch.setitem(sys.modules, "torch", torch)  # type: ignore[arg-type]
-    assert "CUDA context" in (snapshot.available() or "")
+    monkeypatch.setitem(sys.modules, "torch", torch_with_a_context())  # type: ignore[arg-type]
+    assert cuda.context_is_live()
+
+
+def test_a_context_of_torchs_alone_does_not_prevent_a_fork(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", torch_with_a_context())  # type: ignore[arg-type]
+    assert snapshot.available() is None
+
+
+def test_another_library_that_may_have_device_memory_does_and_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", torch_with_a_context())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "cupy", types.ModuleType("cupy"))
+    assert "perhaps of cupy" in (snapshot.available() or "")
 
 
 def test_the_driver_is_not_loaded_in_order_to_ask() -> None:
