@@ -16,10 +16,11 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import memory, others, safe_point, snapshot, staging
+from . import memory, safe_point, snapshot, staging
 from .cadence import LAST_STATE_S
 from .checkpoint import Checkpointer
 from .flight_recorder import FlightRecorder
+from .others import Others
 from .safe_point import IDLE, LineWatch, MainThreadCall
 
 _BUSY_TICK_S: Final = 0.2
@@ -44,6 +45,7 @@ class Clockwork(threading.Thread):
         checkpointer: Checkpointer | None,
         recorder: FlightRecorder,
         main: dict[str, Any],
+        others: Others,
         interval_s: float,
         after_cell: bool,
         when_idle: Callable[[float, Callable[[], None]], None],
@@ -64,7 +66,7 @@ class Clockwork(threading.Thread):
         self._asked_at: float | None = None
         self._idle_asked = False
         self._interrupt_owed = False
-        self._own_threads = others.now()
+        self._others = others
         self._others_at = time.monotonic()
         self._watch_since = 0.0
         self._watch_again = 0.0  # monotonic
@@ -104,10 +106,6 @@ class Clockwork(threading.Thread):
             self._checkpointer.cell_ended(began)
         if self._after_cell:
             self._when_idle(AFTER_REPLY_S, self._while_idle)
-
-    def others_at_work(self) -> bool:
-        """Threads of the user's are running something, with no cell around them."""
-        return others.at_work(self._own_threads)
 
     def stop(self) -> None:
         """End the thread; checkpoints that are still wanted are the caller's."""
@@ -151,11 +149,11 @@ class Clockwork(threading.Thread):
             self._ask()
 
     def _look_for_others(self, checkpointer: Checkpointer) -> None:
-        """Threads of the user's work on when no cell runs: as inside a long cell."""
+        """What works on when no cell runs is saved as inside a long cell."""
         now = time.monotonic()
         if self._interval_s > 0 and now - self._others_at >= self._interval_s:
             self._others_at = now
-            if others.at_work(self._own_threads):
+            if self._others.have_run():
                 checkpointer.changed()
 
     def _waiting_s(self, *, awaited: bool = False, retrying: bool = False) -> float:
@@ -274,7 +272,9 @@ class Clockwork(threading.Thread):
         checkpointer = self._checkpointer
         ready = checkpointer is not None and checkpointer.watch()
         if checkpointer is not None and ready and self._waiting_s(awaited=awaited) <= 0:
+            self._others.look()
             checkpointer.take("cell", IDLE)
+            self._others.looked()
         self._wake.set()  # to see to the snapshot process, or to come back when it is due
 
 

@@ -15,8 +15,8 @@ from typing import Final
 
 from . import intervals, manifest, prune, units
 from .inherited_pages import inherited
-from .manifest import Manifest, Skipped, Unit
-from .store import Proof, Snapshot, Store
+from .manifest import Manifest, ManifestError, Skipped, Unit
+from .store import Proof, Snapshot, Store, StoreError
 from .unchanged import Known, Range
 
 # After so long, what is there is published without waiting for the rest.
@@ -102,12 +102,35 @@ def _commit(state: State, store: Store, partial: Partial) -> Committed:
             for draft in stage:
                 _put(draft, writer, state, result)
             names = tuple(sorted(name for draft in following for name in draft.root))
+            if not names and (same := _as_before(result, state, store)) is not None:
+                result.id = same
+                break
             writer.commit(replace(done, units=(*result.units, *state.carried), pending=names))
         if following:
             partial((done.seq, done.id))
             done = replace(done, id=manifest.new_id(time.time()), seq=done.seq + 1, parent=done.id)
             result.id = done.id
     return result
+
+
+def _as_before(result: Committed, state: State, store: Store) -> str | None:
+    """The checkpoint before, if this one would hold the same: it would only push out older ones."""
+    done = state.template
+    if result.new_bytes or done.parent is None or done.inside_cell:
+        return None
+    try:
+        before = store.manifest(done.parent)
+    except (StoreError, ManifestError, OSError):
+        return None
+    same = (
+        before.session == done.session
+        and before.execution_count == done.execution_count
+        and not (before.inside_cell or before.pending)
+        and before.skipped == done.skipped
+        and {(u.id, u.payload) for u in before.units}
+        == {(u.id, u.payload) for u in (*result.units, *state.carried)}
+    )
+    return before.id if same else None
 
 
 def _stages(

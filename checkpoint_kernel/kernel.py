@@ -26,6 +26,7 @@ from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .magics import CheckpointMagics
 from .manifest import Manifest, ManifestError
+from .others import Others
 from .safe_point import IDLE
 from .session import RestoreReport, Session
 from .store import Store, StoreError
@@ -96,8 +97,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         shell = self.shell
         settings = self.session_record.settings
         self.clockwork = Clockwork(
-            self.checkpointer, self.recorder, shell.user_ns, settings.checkpoint_interval,
-            settings.checkpoint_after_cell, self._when_idle,
+            self.checkpointer, self.recorder, shell.user_ns, Others(),
+            settings.checkpoint_interval, settings.checkpoint_after_cell, self._when_idle,
         )  # fmt: skip
         shell.events.register("pre_run_cell", self._guarded(self._cell_begins))
         shell.events.register("post_run_cell", self._guarded(self._cell_ended))
@@ -366,8 +367,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         checkpointer = self.checkpointer
         if checkpointer is None or self._switched_off:
             return
-        if self.clockwork.others_at_work():
-            checkpointer.changed()
+        checkpointer.changed()  # threads and callbacks may have worked since the last cell
         deadline = time.monotonic() + self.session_record.settings.shutdown_wait
         if checkpointer.finish(deadline) and checkpointer.stale_since is not None:
             checkpointer.save(reason, position, deadline - time.monotonic())

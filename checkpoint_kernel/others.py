@@ -1,34 +1,75 @@
-"""Is anything of the user's at work beside the cell? Threads that only wait do not count.
+"""Has anything of the user's run since the last look, with no cell around it?
 
-Not seen: tasks of the event loop, and threads that are no Python threads.
+A thread, a task or a callback of the event loop, a library's own thread: whoever it is, it needs
+processor time, and that is counted. Left out are the kernel's own threads, and what the main thread
+does to take a checkpoint. Linux; elsewhere something always has run.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from pathlib import PurePath
-from typing import Final
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
 
-# Where a thread stands that waits for work, or for the network.
-_WAITING: Final = frozenset(
-    {"threading.py", "queue.py", "thread.py", "selectors.py", "socket.py", "ssl.py",
-     "subprocess.py", "connection.py", "zmqstream.py", "asyncio.py", "base_events.py"}
-)  # fmt: skip
-
-
-def now() -> frozenset[int]:
-    """The threads that live now: those of the kernel itself, when it starts."""
-    return frozenset(sys._current_frames())
+OURS: Final = "checkpoint-kernel"  # how the names of our threads begin
+# Reading all the clocks takes some time itself, and so does a wake-up for nothing.
+_NOTHING_NS: Final = 300_000
 
 
-def at_work(known: frozenset[int]) -> bool:
-    """Whether a thread that is not `known`, nor this one, is running something."""
-    kernels = {t.ident for t in threading.enumerate() if t.name.startswith("checkpoint-kernel")}
-    return any(
-        ident not in known
-        and ident not in kernels
-        and PurePath(frame.f_code.co_filename).name not in _WAITING
-        for ident, frame in sys._current_frames().items()
-        if ident != threading.get_ident()
-    )
+class _Worked(NamedTuple):
+    """Processor time so far, in ns: of the main thread, and of all but it and the kernel's own."""
+
+    main_ns: int
+    others_ns: int
+
+
+class Others:
+    """Made when the kernel starts: the threads that there are then are the kernel's own."""
+
+    def __init__(self) -> None:
+        self._main = threading.main_thread().native_id or 0
+        self._own = _threads() - {self._main}
+        self._seen = self._worked()
+
+    def have_run(self) -> bool:
+        """Whether there was anything that no checkpoint has seen. Any thread."""
+        if sys.platform != "linux":
+            return True
+        worked, seen = self._worked(), self._seen
+        return (
+            worked.main_ns - seen.main_ns > _NOTHING_NS
+            or worked.others_ns - seen.others_ns > _NOTHING_NS
+        )
+
+    def look(self) -> None:
+        """A checkpoint is about to be taken: it will see what was done until now."""
+        self._seen = self._worked()
+
+    def looked(self) -> None:
+        """The main thread has taken it, and nothing else."""
+        self._seen = self._seen._replace(main_ns=_processor_ns(self._main))
+
+    def _worked(self) -> _Worked:
+        own = {t.native_id for t in threading.enumerate() if t.name.startswith(OURS)}
+        own_ns = sum(_processor_ns(thread or 0) for thread in self._own | own)
+        main_ns = _processor_ns(self._main)
+        return _Worked(main_ns, time.process_time_ns() - main_ns - own_ns)
+
+
+def _threads() -> set[int]:
+    tasks = Path("/proc/self/task")
+    return {int(entry.name) for entry in tasks.iterdir()} if tasks.exists() else set()
+
+
+def _processor_ns(thread: int) -> int:
+    """Of a thread of this process, by its id; 0 for one that has ended.
+
+    The number of its clock is that of clock_getcpuclockid(3), for threads
+    (include/linux/posix-timers.h: MAKE_THREAD_CPUCLOCK).
+    """
+    try:
+        return time.clock_gettime_ns(~thread << 3 | 6)
+    except OSError:
+        return 0

@@ -103,19 +103,18 @@ class Incremental:
         taken: list[Taken] = []
         self._fail_at = fail_at
 
-        def write(facts: Facts, shell: Any, store: Store, *rest: Any) -> None:
+        def write(facts: Facts, shell: Any, store: Store, report: Any, limit: Any) -> None:
             if self._fail_at == "begin":
                 raise Interrupted
             everything = replace(facts, carried=(), clean={})
-            _WRITE(everything, shell, self.full_store, _silent, _silent)
-            _WRITE(facts, shell, store, *rest)
+            mine, full = _Listening(report), _Listening(_silent)
+            _WRITE(everything, shell, self.full_store, full, _silent)
+            _WRITE(facts, shell, store, mine, limit)
             if self._fail_at == "commit":
                 raise Interrupted
             self.full_store.refresh()
-            identity = facts.template.id
-            taken.append(
-                Taken(store.manifest(identity), self.full_store.manifest(identity), facts.carried)
-            )
+            manifests = store.manifest(mine.committed), self.full_store.manifest(full.committed)
+            taken.append(Taken(*manifests, facts.carried))
 
         position = IDLE
         if in_frame is not None:
@@ -165,6 +164,18 @@ class Incremental:
 
 
 _WRITE = checkpoint.write
+
+
+class _Listening:
+    """Takes note of what was committed: the checkpoint before, where nothing has changed."""
+
+    def __init__(self, report: Callable[..., None]) -> None:
+        self._report = report
+        self.committed = ""
+
+    def __call__(self, **fields: Any) -> None:
+        self.committed = fields.get("committed", self.committed)
+        self._report(**fields)
 
 
 def _silent(*_: Any, **__: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -112,3 +113,82 @@ def test_the_locals_of_a_running_function_are_offered_after_the_death(hasty: Not
     assert "%checkpoint locals" in first.prose
     assert first.text.endswith("True\n")
     assert hasty.eval("'losses' in str(frames) and 'losses' not in globals()")
+
+
+BESIDE = {
+    "a thread": (
+        "import threading\n"
+        "def work():\n    while True: steps.append(sum(range(20_000)))\n"
+        "threading.Thread(target=work, daemon=True).start()"
+    ),
+    "a thread that mostly waits for the network": (
+        "import socket, threading, time\n"
+        "ours, theirs = socket.socketpair()\n"
+        "def work():\n    while True: steps.append(ours.recv(1))\n"
+        "def send():\n    while True: theirs.send(b'x'); time.sleep(0.01)\n"
+        "for f in (work, send): threading.Thread(target=f, daemon=True).start()"
+    ),
+    "a task of the event loop": (
+        "import asyncio\n"
+        "async def work():\n"
+        "    while True: steps.append(1); await asyncio.sleep(0.01)\n"
+        "task = asyncio.get_event_loop().create_task(work())"
+    ),
+    "a callback of the event loop": (
+        "import tornado.ioloop\n"
+        "tornado.ioloop.PeriodicCallback(lambda: steps.append(1), 10).start()"
+    ),
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+def test_what_works_on_with_no_cell_around_it_is_saved_every_interval(
+    hasty: Notebook, beside: str
+) -> None:
+    hasty.run("steps = []").ok()
+    result = hasty.run(BESIDE[beside]).ok()
+    pid = flight(hasty).pid
+    first = wait_for_checkpoint(hasty, result.execution_count)
+    wait_until(lambda: checkpoints(hasty)[-1].seq >= first.seq + 2, "two more checkpoints")
+    hasty.kill_kernel(pid)
+    assert int(hasty.run("print(len(steps))").ok().text.split()[-1]) > 20
+
+
+def test_what_a_thread_did_that_ended_between_two_looks_is_saved(hasty: Notebook) -> None:
+    result = hasty.run(
+        "import threading, time; done = []\n"
+        "def work():\n    time.sleep(0.3); done.append(sum(range(200_000)))\n"
+        "threading.Thread(target=work).start()"
+    ).ok()
+    first = wait_for_checkpoint(hasty, result.execution_count)
+    wait_until(lambda: checkpoints(hasty)[-1].seq > first.seq, "the next checkpoint")
+    hasty.kill_kernel(flight(hasty).pid)
+    assert hasty.run("print(len(done))").ok().text.endswith("1\n")
+
+
+def test_a_task_that_only_waits_and_a_cell_that_is_over_make_no_checkpoints(
+    hasty: Notebook,
+) -> None:
+    result = hasty.run(
+        "import asyncio\nasync def wait(): await asyncio.sleep(3600)\n"
+        "task = asyncio.get_event_loop().create_task(wait())"
+    ).ok()
+    first = wait_for_checkpoint(hasty, result.execution_count)
+    time.sleep(4)
+    assert checkpoints(hasty)[-1] == first
+
+
+def test_what_happened_beside_cells_is_saved_at_an_orderly_end(
+    server: JupyterServer, notebook_path: str
+) -> None:
+    notebook = server.open(notebook_path)
+    result = notebook.run(
+        "steps = []\n" + BESIDE["a callback of the event loop"]  # checkpoints every 30 s
+    ).ok()
+    wait_for_checkpoint(notebook, result.execution_count)
+    time.sleep(1)
+    notebook.close()
+    again = server.open(notebook_path)
+    again.run("%checkpoint restore").ok()
+    assert int(again.run("print(len(steps))").ok().text.split()[-1]) > 20
+    again.close()

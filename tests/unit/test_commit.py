@@ -7,6 +7,7 @@ from typing import Any
 
 import interactive
 import pytest
+from incremental import Incremental
 
 from checkpoint_kernel import commit, restore
 
@@ -61,3 +62,36 @@ def test_a_short_checkpoint_is_published_once(tmp_path: Path) -> None:
     interactive.save(shell, store)
     (only,) = store.manifests()
     assert only.pending == ()
+
+
+class TestNothingNew:
+    """A checkpoint that would hold what the one before holds is not published."""
+
+    def test_the_one_before_stands_for_it(self, tmp_path: Path) -> None:
+        kernel = Incremental(tmp_path)
+        kernel.run("a = [1]; b = {'k': a}")
+        first = kernel.take()
+        kernel.checkpointer.changed()
+        assert kernel.take().manifest == first.manifest
+        assert [one.id for one in kernel.store.manifests()] == [first.manifest.id]
+        assert kernel.checkpointer.settled.newest == first.manifest
+
+    def test_what_follows_is_a_checkpoint_again(self, tmp_path: Path) -> None:
+        kernel = Incremental(tmp_path)
+        kernel.run("a = [1]; same = a\ndef add(): a.append(2)")
+        first = kernel.take()
+        kernel.take()
+        kernel.shell.user_ns["add"]()  # as a thread does
+        later = kernel.take()
+        assert later.manifest.seq == first.manifest.seq + 1
+        assert kernel.loaded(later.manifest, kernel.store)["same"] == [1, 2]
+
+    @pytest.mark.parametrize("change", ["del a", "lock = __import__('threading').Lock()", "pass"])
+    def test_a_name_that_is_gone_a_skipped_one_and_a_cell_are_something_new(
+        self, tmp_path: Path, change: str
+    ) -> None:
+        kernel = Incremental(tmp_path)
+        kernel.run("a = [1]")
+        first = kernel.take()
+        kernel.run(change)
+        assert kernel.take().manifest.id != first.manifest.id
