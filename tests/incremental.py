@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 import types
 import weakref
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from checkpoint_kernel.store import Store
 from checkpoint_kernel.unchanged import Known
 
 _FULL = "full"
+_LIMIT_S = 60.0
 
 
 class Interrupted(Exception):
@@ -53,6 +55,7 @@ class Incremental:
         self.full_store = interactive.new_store(directory / _FULL)
         self.exclude = exclude
         self.carried_units = 0
+        self.proved_buffers = 0
         self._generation = 0
         self._fail_at: str | None = None
         self._begin_generation(Plan("clean", ""))
@@ -114,12 +117,9 @@ class Incremental:
                 raise Interrupted
             self.full_store.refresh()
             manifests = store.manifest(mine.committed), self.full_store.manifest(full.committed)
-            taken.append(Taken(*manifests, facts.carried))
+            taken.append(self._taken(manifests, facts))
 
-        position = IDLE
-        if in_frame is not None:
-            file = self._recorder.flight.cell_file
-            position = safe_point.examine(in_frame, self.shell.user_ns, file)
+        position = self._position(in_frame)
         available = snapshot.available
         checkpoint.write, snapshot.available = write, lambda: "a test"  # type: ignore[assignment]
         try:
@@ -132,8 +132,18 @@ class Incremental:
             assert fail_at is not None, self.checkpointer.settled.trouble
             raise Interrupted
         assert begun, self.checkpointer.settled.trouble
-        self.carried_units += len(taken[0].carried)
         return taken[0]
+
+    def _position(self, frame: types.FrameType | None) -> safe_point.Position:
+        if frame is None:
+            return IDLE
+        file = self._recorder.flight.cell_file
+        return safe_point.examine(frame, self.shell.user_ns, file)
+
+    def _taken(self, manifests: tuple[Manifest, Manifest], facts: Facts) -> Taken:
+        self.carried_units += len(facts.carried)
+        self.proved_buffers += len(facts.clean)
+        return Taken(*manifests, facts.carried)
 
     def checkpoint(self) -> Taken:
         """Take a checkpoint and insist that it holds what a dump of everything holds."""
@@ -161,6 +171,45 @@ class Incremental:
     def carried(self, taken: Taken) -> set[str]:
         """Names of variables that were not looked at."""
         return {name for known in taken.carried for name in known.identities}
+
+
+class Forked(Incremental):
+    """The same in snapshot processes, with the dirty pages of buffers that are not large."""
+
+    def take(self, fail_at: str | None = None, in_frame: types.FrameType | None = None) -> Taken:
+        self._fail_at = fail_at
+
+        def write(facts: Facts, shell: Any, store: Store, report: Any, limit: Any) -> None:
+            if self._fail_at == "begin":
+                raise Interrupted
+            everything = replace(facts, carried=(), clean={})
+            _WRITE(everything, shell, self.full_store, _silent, _silent)
+            if self._fail_at != "commit":
+                _WRITE(facts, shell, store, report, limit)
+                return
+            _WRITE(facts, shell, store, _silent, limit)
+            raise Interrupted
+
+        checkpointer, settled = self.checkpointer, self.checkpointer.settled
+        before = settled.count
+        checkpoint.write = write
+        try:
+            reason = "cell" if in_frame is None else "mid-cell"
+            begun = checkpointer.take(reason, self._position(in_frame))
+            facts = checkpointer._facts
+        finally:
+            checkpoint.write = _WRITE
+            if in_frame is not None:
+                checkpointer.changed()
+        assert begun, settled.trouble
+        assert checkpointer.finish(time.monotonic() + _LIMIT_S)
+        if settled.count == before:
+            assert fail_at is not None, settled.trouble
+            raise Interrupted
+        self.full_store.refresh()
+        assert settled.newest is not None
+        assert facts is not None
+        return self._taken((settled.newest, self.full_store.manifests()[-1]), facts)
 
 
 _WRITE = checkpoint.write

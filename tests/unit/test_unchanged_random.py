@@ -24,9 +24,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from incremental import Incremental, Interrupted, Taken, assert_same, shape
+from incremental import Forked, Incremental, Interrupted, Taken, assert_same, shape
 
-from checkpoint_kernel import restore
+from checkpoint_kernel import checkpoint, dirty_pages, restore, snapshot
 from checkpoint_kernel.touched import Touched
 
 pytestmark = [
@@ -247,26 +247,31 @@ hidden, holding = _filled(HIDDEN), _filled(HOLDING)
 any_cell = st.one_of(making, changing, hidden.map(lambda pair: pair[0]))
 
 carried_units = 0
+proved_buffers = 0
 checkpoints = 0
 
 
 class Notebook(RuleBasedStateMachine):
     """One notebook's life."""
 
+    kernel_class = Incremental
+    first = FIRST
+
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="unchanged-", dir=_SCRATCH))
-        self.kernel = Incremental(self.directory, exclude=("tmp_*",))
+        self.kernel = self.kernel_class(self.directory, exclude=("tmp_*",))
         self.committed: Taken | None = None
         self.inside: list[Taken] = []
         outside.checkpoint = self._inside_a_cell
         outside.release_all()
 
     def teardown(self) -> None:
-        global carried_units
+        global carried_units, proved_buffers
         outside.release_all()
         outside.checkpoint = lambda: None
         carried_units += self.kernel.carried_units
+        proved_buffers += self.kernel.proved_buffers
         shutil.rmtree(self.directory)
 
     def _run(self, *cells: str) -> None:
@@ -285,7 +290,7 @@ class Notebook(RuleBasedStateMachine):
 
     @initialize(cells=st.lists(making, max_size=4))
     def begins(self, cells: list[str]) -> None:
-        self._run(PROLOGUE, FIRST, *cells)
+        self._run(PROLOGUE, self.first, *cells)
         self._save()
 
     def _save(self) -> None:
@@ -386,6 +391,28 @@ class Anything(Notebook):
         self._prepares_and_acts(pair)
 
 
+class Paged(Notebook):
+    """In snapshot processes, with arrays of several chunks of which single pages change."""
+
+    kernel_class = Forked
+    first = FIRST.replace("20_000.0", "100_000.0") + "v2 = np.arange(70_000.0)\n"
+
+    @rule(a=names, n=st.integers(0, 200_000), b=names)
+    def writes_an_element(self, a: str, n: int, b: str) -> None:
+        self._run(f"{a}[{n} % len({a})] = -{n}", f"{b}[-1]")
+        self._save()
+
+    @rule(a=names)
+    def reads_all_of_it(self, a: str) -> None:
+        self._run(f"{a}[:].sum()")
+        self._save()
+
+    @rule(a=names, b=names)
+    def frees_and_allocates(self, a: str, b: str) -> None:
+        self._run(f"del {a}", f"{b} = np.full(100_000, 7.0); {a} = {b} * 2")
+        self._save()
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     with open("/dev/null", "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -411,6 +438,22 @@ def test_what_is_carried_over_is_what_looking_would_have_found() -> None:
 
 def test_nor_is_anything_missed_that_made_up_names_change() -> None:
     run_state_machine_as_test(Anything, settings=settings(QUICK, max_examples=15))
+
+
+def test_nor_is_a_page_that_was_written_to_with_dirty_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if (reason := dirty_pages.available()) is not None:
+        pytest.skip(reason)
+    follow_all(monkeypatch)
+    run_state_machine_as_test(Paged, settings=settings(QUICK, max_examples=20))
+    assert proved_buffers > 100, "nothing is proved where no page is found clean"
+
+
+def follow_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also smaller buffers; and leave nothing out of a fork, for the dump of everything."""
+    monkeypatch.setattr(checkpoint, "_FOLLOWED_FROM", 64 << 10)
+    monkeypatch.setattr(snapshot, "_WORTH_ADVISING", 1 << 40)
 
 
 # What a way or a cell needs, where a list of lists will not do.
@@ -514,7 +557,11 @@ def main(arguments: Any = None) -> None:
     many = settings(QUICK, max_examples=number, stateful_step_count=20)
     run_state_machine_as_test(Notebook, settings=many)
     run_state_machine_as_test(Anything, settings=settings(many, max_examples=number // 4))
-    print(f"{number * 5 // 4} notebooks, {checkpoints} checkpoints, {carried_units} units carried")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        follow_all(monkeypatch)
+        run_state_machine_as_test(Paged, settings=settings(many, max_examples=number // 4))
+    print(f"{proved_buffers} buffers with clean pages, ", end="")
+    print(f"{number * 3 // 2} notebooks, {checkpoints} checkpoints, {carried_units} units carried")
 
 
 if __name__ == "__main__":
