@@ -391,16 +391,32 @@ class Anything(Notebook):
         self._prepares_and_acts(pair)
 
 
+# Writes that a page table sees, however they come about.
+_PAGES = [
+    ("f0 = {a}[50_000:]", "f0[{n} * 9_000] = -1; {a}"),
+    ("f0 = memoryview({a})", "f0[{n} * 18_000] = -1.0; {a}"),
+    (
+        "import io\ndef f0(): return io.BytesIO(bytes(80_000))",
+        "f0().readinto({a}[{n} * 9_000:])",
+    ),
+    ("f0 = np.arange(9.0)", "{a}[{n} * 9_000:{n} * 9_000 + 9] += f0"),
+    ("f0 = 0", "{a}.sort(); {a}[{n}] = {n}"),
+    ("f0 = 0", "{a} = {a} + 1"),
+]
+
+
 class Paged(Notebook):
     """In snapshot processes, with arrays of several chunks of which single pages change."""
 
     kernel_class = Forked
     first = FIRST.replace("20_000.0", "100_000.0") + "v2 = np.arange(70_000.0)\n"
 
-    @rule(a=names, n=st.integers(0, 200_000), b=names)
-    def writes_an_element(self, a: str, n: int, b: str) -> None:
-        self._run(f"{a}[{n} % len({a})] = -{n}", f"{b}[-1]")
-        self._save()
+    @rule(a=names, places=st.lists(st.integers(0, 100_000), min_size=3, max_size=6), b=names)
+    def writes_elements(self, a: str, places: list[int], b: str) -> None:
+        """A page is clean at the third look at the earliest."""
+        for n in places:
+            self._run(f"if hash({b!r}) % 2: {b}[-1:]", f"{a}[{n} % len({a})] = -{n}")
+            self._save()
 
     @rule(a=names)
     def reads_all_of_it(self, a: str) -> None:
@@ -410,6 +426,15 @@ class Paged(Notebook):
     @rule(a=names, b=names)
     def frees_and_allocates(self, a: str, b: str) -> None:
         self._run(f"del {a}", f"{b} = np.full(100_000, 7.0); {a} = {b} * 2")
+        self._save()
+
+    @rule(pair=st.sampled_from(_PAGES), a=st.sampled_from(["v2", "v3"]))
+    def writes_behind_a_view(self, pair: tuple[str, str], a: str) -> None:
+        prepare, act = (text.replace("{a}", a) for text in pair)
+        self._run(f"{a} = np.arange(100_000.0)", prepare)
+        for n in range(5):
+            self._save()
+            self._run(act.replace("{n}", str(n)))
         self._save()
 
 
