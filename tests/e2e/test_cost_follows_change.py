@@ -251,3 +251,18 @@ def test_threads_that_fork_see_memory_that_snapshots_leave_out(notebook: Noteboo
     for _ in range(8):
         saved_after(notebook, "i += 1")
     assert notebook.run("thread.join(); bad").ok().value == "[]"
+
+
+def test_once_a_debugger_was_used_everything_is_looked_at(notebook: Notebook) -> None:
+    def carried() -> int:
+        for _ in range(2):  # the question itself is a text that may touch anything
+            saved_after(notebook, "pass")
+        return carried_over(notebook)
+
+    saved_after(notebook, ARRAYS)
+    assert carried() > 0
+    assert carried() > 0
+    request = {"type": "request", "seq": 1, "command": "evaluate", "arguments": {}}
+    notebook._send("debug_request", request, channel="control")
+    wait_until(lambda: carried() == 0, "the request's arrival")
+    assert carried() == 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from harness.environment import Environment
 from harness.notebook import Notebook
-from harness.records import sessions, wait_for_checkpoint
+from harness.records import sessions, wait_for_checkpoint, wait_until
 from harness.server import JupyterServer
 
 
@@ -63,3 +63,18 @@ def test_a_child_that_outgrows_the_cap_does_not_take_the_kernel_for_a_verdict(
 
 def test_the_cap_in_force_is_told_by_the_status(capped: Notebook) -> None:
     assert "400M" in capped.run("%checkpoint").ok().text
+
+
+def test_a_snapshot_that_might_not_fit_is_not_begun_and_the_status_says_so(
+    capped: Notebook,
+) -> None:
+    capped.run("x = 41").ok()
+    held = "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10"
+    capped.run(f"import resource; hoard = b'1' * ((385 << 20) - ({held}))").ok()
+    wait_until(
+        lambda: "left below the memory limit of 400M" in capped.run("%checkpoint").ok().prose,
+        "the refusal in the status",
+    )
+    assert capped.run("x").ok().value == "41", "the kernel lives"
+    result = capped.run("del hoard; x = 42").ok()
+    wait_for_checkpoint(capped, result.execution_count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,49 @@ def test_a_fork_leaves_no_descriptor_behind() -> None:
     for _ in range(5):
         outcome(lambda _: None)
     assert len(list(os.scandir("/proc/self/fd"))) == before
+
+
+class TestDeferredCollections:
+    """In the kernel, while a snapshot process lives: no automatic full collection."""
+
+    @pytest.fixture(autouse=True)
+    def thresholds(self) -> Iterator[None]:
+        before = gc.get_threshold()
+        gc.set_threshold(700, 10, 10)
+        yield
+        gc.set_threshold(*before)
+
+    def test_full_ones_wait_and_young_ones_do_not(self) -> None:
+        deferred = snapshot.DeferredCollections()
+        full = gc.get_stats()[2]["collections"]
+        young = gc.get_stats()[0]["collections"]
+        deferred.begin()
+        kept = [[] for _ in range(200_000)]
+        assert gc.get_stats()[2]["collections"] == full
+        assert gc.get_stats()[0]["collections"] > young
+        deferred.end()
+        assert gc.get_threshold() == (700, 10, 10)
+        del kept
+
+    def test_the_users_own_collection_collects(self) -> None:
+        deferred = snapshot.DeferredCollections()
+        deferred.begin()
+        full = gc.get_stats()[2]["collections"]
+        gc.collect()
+        assert gc.get_stats()[2]["collections"] == full + 1
+        deferred.end()
+
+    def test_thresholds_that_the_user_sets_meanwhile_stay(self) -> None:
+        deferred = snapshot.DeferredCollections()
+        deferred.begin()
+        gc.set_threshold(50, 5, 5)
+        deferred.end()
+        assert gc.get_threshold() == (50, 5, 5)
+
+    def test_two_snapshots_in_a_row_do_not_forget_what_was_before(self) -> None:
+        deferred = snapshot.DeferredCollections()
+        deferred.begin()
+        deferred.begin()
+        deferred.end()
+        deferred.end()
+        assert gc.get_threshold() == (700, 10, 10)
