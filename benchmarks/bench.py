@@ -59,7 +59,7 @@ _LARGE = ("W1b", "W2", "W3")
 # The noise of the method is the same everywhere.
 _NOISE = ("W1", "W7")
 # Budgets are one-minute averages: where the work is hardest, our own cells go on for a minute.
-_FOR_A_MINUTE = ("W4",)
+_FOR_A_MINUTE = ("W3", "W4")
 _OURS = Effort()
 _MINUTE = Effort(cells=190, try_s=60.0)
 _PEERS = Effort(cells=10, restores=1, memory_cells=2, try_s=8.0)

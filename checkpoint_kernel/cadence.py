@@ -1,9 +1,9 @@
 """How often checkpoints may be taken: at most a share of the user's time and of a core.
 
-Pure arithmetic on a monotonic clock in seconds. Both budgets are averages over a minute, and what
-was saved up may be spent in a burst; but where somebody waits for the pause (a cell that follows
-at once, a cell that is running) each pause is paid for before the next one. The budgets only
-stretch the cadence: the background's never holds the newest state back longer than `LAST_STATE_S`.
+Pure arithmetic on a monotonic clock in seconds. Both budgets hold for every minute, with bursts
+inside it; but where somebody waits for the pause (a cell that follows at once, a cell that is
+running) each pause is paid for before the next one. The budgets only stretch the cadence: the
+background's never holds the newest state back longer than `LAST_STATE_S`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,27 @@ PAUSE_SHARE: Final = 0.05
 # Of one core.
 CPU_SHARE: Final = 0.5
 WINDOW_S: Final = 60.0
+# What may be saved up and spent at once, of a minute's share. The rest comes bit by bit, so that no
+# minute has more than its share.
+BURST: Final = 1 / 3
 # The newest state is not held back longer than this for want of background time.
 LAST_STATE_S: Final = 3.0
 
 
 @dataclass
 class _Account:
-    """Seconds that may be spent: `share` of the time that passes, saved up for a minute."""
+    """Seconds that may be spent: `share` of any minute."""
 
     share: float
+    _most_s: float = field(init=False)
+    _rate: float = field(init=False)
     _saved_s: float = field(init=False)
     _counted: float = 0.0  # when `_saved_s` was reckoned
 
     def __post_init__(self) -> None:
-        self._saved_s = self.share * WINDOW_S
+        self._most_s = BURST * self.share * WINDOW_S
+        self._rate = (1 - BURST) * self.share
+        self._saved_s = self._most_s
 
     def spend(self, now: float, spent_s: float) -> None:
         self._saved_s = self._balance(now) - spent_s
@@ -37,11 +44,11 @@ class _Account:
 
     def free_at(self, now: float) -> float:
         """When nothing is owed (any more)."""
-        return now - min(self._balance(now), 0.0) / self.share
+        return now - min(self._balance(now), 0.0) / self._rate
 
     def _balance(self, now: float) -> float:
-        earned = self.share * max(0.0, now - self._counted)
-        return min(self._saved_s + earned, self.share * WINDOW_S)
+        earned = self._rate * max(0.0, now - self._counted)
+        return min(self._saved_s + earned, self._most_s)
 
 
 @dataclass
