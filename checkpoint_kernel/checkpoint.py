@@ -26,6 +26,7 @@ from . import (
     commit,
     dirty_pages,
     intervals,
+    left_behind,
     locals_unit,
     manifest,
     memory,
@@ -43,7 +44,7 @@ from .blame import Blame
 from .cadence import Cadence
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
-from .manifest import Manifest, Skipped
+from .manifest import LeftBehind, Manifest, Skipped
 from .safe_point import Position
 from .session import Session
 from .store import Store
@@ -127,6 +128,7 @@ class Checkpointer:
         self.parent: str | None = (
             session.plan.checkpoint if session.plan.kind == "restore" else None
         )
+        self.left_behind: tuple[LeftBehind, ...] = ()  # by restores, and not saved since
         self.stale_since: float | None = None  # monotonic: changes that no checkpoint holds
         self.touches = Touches()
         self.cadence = Cadence()
@@ -290,6 +292,7 @@ class Checkpointer:
         flight = self._recorder.flight
         now = time.time()
         inside = flight.state == "busy"
+        self.left_behind = left_behind.still(self.left_behind, self.settled.newest)
         template = Manifest(
             id=manifest.new_id(now),
             seq=self._seq + 1,
@@ -305,6 +308,7 @@ class Checkpointer:
             line_number=position.line if inside else None,
             units=(),
             skipped=(),
+            left_behind=self.left_behind,
             python=platform.python_version(),
         )
         return Facts(

@@ -18,7 +18,7 @@ from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
 
-from . import last_words, manifest, notice, restore, safe_point
+from . import last_words, left_behind, manifest, notice, restore, safe_point
 from .checkpoint import Checkpointer
 from .clockwork import Clockwork, cell_line
 from .ending import Ending
@@ -92,6 +92,11 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
                 self.shell, record, self._store, self.session_directory, self.recorder,
                 self.checkpointer.adopt,
             )  # fmt: skip
+            if self._restored is not None:
+                before = self._restored.left_behind
+                self.checkpointer.left_behind = left_behind.after(
+                    before, self._restored, self._report, time.time()
+                )
 
     def _hook(self) -> None:
         shell = self.shell

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
-from . import notice, restore
+from . import left_behind, notice, restore
 from .contract import DEATHS
 from .manifest import Manifest
 from .safe_point import IDLE
@@ -88,12 +88,17 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         store = self._kernel.the_store()
         everything = store.manifests()
         chosen, names = self._choose(everything, arguments)
-        if self._kernel.checkpointer is not None:
-            self._kernel.checkpointer.touches.add(Touched(blind="a restore by hand"))
+        checkpointer = self._kernel.checkpointer
+        if checkpointer is not None:
+            checkpointer.touches.add(Touched(blind="a restore by hand"))
         try:
             report = restore.on_request(self.shell, store, chosen, names)
         except StoreError as why:
             raise UsageError(str(why)) from why
+        if checkpointer is not None:
+            checkpointer.left_behind = left_behind.after(
+                checkpointer.left_behind, chosen, report, time.time()
+            )
         if not names:
             self._kernel.restored_by_hand()
         print(notice.after_request(report, chosen, self._lacking(report.restored, chosen)))
@@ -111,7 +116,10 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
     def _choose(
         self, everything: list[Manifest], arguments: list[str]
     ) -> tuple[Manifest, list[str]]:
-        """ID is optional: a first word that begins a checkpoint's id is one."""
+        """ID is optional: a first word that begins a checkpoint's id is one.
+
+        Without it, names are looked for in the default one, else in the newest that holds them.
+        """
         if arguments:
             matches = [m for m in everything if m.id.startswith(arguments[0])]
             if len(matches) == 1:
@@ -126,7 +134,8 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         chosen = self._kernel.default_checkpoint(everything)
         if chosen is None:
             raise UsageError("there is no checkpoint to restore: see %checkpoint list")
-        return chosen, arguments
+        holding = [m for m in [*everything, chosen] if set(arguments) <= set(m.names)]
+        return (holding or [chosen])[-1], arguments
 
     def _locals(self, arguments: list[str]) -> dict[str, Any] | None:
         store = self._kernel.the_store()

@@ -65,6 +65,15 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class LeftBehind:
+    """Variables that a restore could not load, and the checkpoint that has them."""
+
+    checkpoint: str
+    names: tuple[str, ...]
+    since: float  # when that restore was
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One checkpoint. Times are seconds since the epoch (UTC)."""
 
@@ -83,6 +92,7 @@ class Manifest:
     units: tuple[Unit, ...]
     skipped: tuple[Skipped, ...]
     pending: tuple[str, ...] = ()  # names that follow in the next checkpoint
+    left_behind: tuple[LeftBehind, ...] = ()  # by restores before it, and not saved since
     python: str = ""
     format: int = FORMAT
 
@@ -151,7 +161,9 @@ def decode(data: bytes, key: bytes, where: str) -> Manifest:
             )
         units = tuple(Unit(**_known(Unit, unit)) for unit in raw.pop("units"))
         skipped = tuple(Skipped(**_known(Skipped, entry)) for entry in raw.pop("skipped"))
-        return Manifest(**_known(Manifest, raw), units=units, skipped=skipped)
+        left = tuple(LeftBehind(**_known(LeftBehind, e)) for e in raw.pop("left_behind", ()))
+        fields = _known(Manifest, raw)
+        return Manifest(**fields, units=units, skipped=skipped, left_behind=left)
     except (ValueError, KeyError, TypeError, AttributeError) as why:
         raise DamagedManifest(f"manifest {where}: signed by us, but malformed: {why!r}") from why
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from . import left_behind
 from .checkpoint import Settled
 from .contract import DEATHS
 from .manifest import Manifest
@@ -117,6 +118,7 @@ def _restored(
         lines.append(f"  {listed(report.restored)}")
     lines += _missed_cells(checkpoint, death)
     lines += not_back(report.not_restored)
+    lines += _later(report, checkpoint)
     lines += _different(report)
     if before_cell is not None:
         lines.append(f"The state from before that cell: %checkpoint restore {before_cell}")
@@ -159,6 +161,14 @@ def not_back(missing: Sequence[NotRestored]) -> list[str]:
         f"not back: {listed(names)} ({kind}): {reason}" + (f"; {remedy}" if remedy else "")
         for (kind, reason, remedy), names in groups.items()
     ]
+
+
+def _later(report: RestoreReport, checkpoint: Manifest | None) -> list[str]:
+    """How to bring back what is in the checkpoint and could not be loaded."""
+    names = [] if checkpoint is None else left_behind.names(checkpoint, report)
+    if checkpoint is None or not names:
+        return []
+    return [f"To try again, within 14 days: %checkpoint restore {checkpoint.id} {' '.join(names)}"]
 
 
 def _different(report: RestoreReport) -> list[str]:
@@ -221,6 +231,7 @@ def after_request(
     if report.restored:
         lines.append(f"  {listed(report.restored)}")
     lines += not_back(report.not_restored)
+    lines += _later(report, checkpoint)
     lines += _different(report)
     lines += [f"{name} needs {listed(needed)}, not defined here: %checkpoint restore "
               f"{checkpoint.id} {' '.join(needed)}" for name, needed in needs]  # fmt: skip

@@ -237,8 +237,8 @@ class _Reductions:
         attributes = reduced[2][0]
         attributes.pop("__slotnames__", None)
         if len(arguments) in (6, 7):
-            reduced = (reduced[0], (*arguments[:-2], None, arguments[-1]), *reduced[2:])
-        return reduced
+            arguments = (*arguments[:-2], None, arguments[-1])
+        return (rebuild.new_class, (reduced[0], *arguments), *reduced[2:])
 
 
 class _FastPickler(_Reductions, cloudpickle.Pickler):  # type: ignore[misc]

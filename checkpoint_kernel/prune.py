@@ -76,12 +76,15 @@ def choose(
 
 
 def pinned(manifests: Sequence[Manifest], current_line: str | None, now: float) -> set[str]:
-    """What no quota drops: the newest of all, and that of the line before for 14 days."""
+    """What no quota drops: the newest of all; for 14 days that of the line before, and those
+    that hold what a restore has left behind."""
     lines = _lines(manifests, current_line)
     kept = {max(manifests, key=lambda m: m.seq).id} if manifests else set()
     if len(lines) > 1 and now - lines[1][-1].time < PINNED_S:
         kept.add(lines[1][-1].id)
-    return kept
+    left = [each for line in lines for newest in line[-1:] for each in newest.left_behind]
+    alone = {each.checkpoint for each in left if now - each.since < PINNED_S}
+    return kept | (alone & {m.id for m in manifests})
 
 
 def _lines(manifests: Sequence[Manifest], current_line: str | None) -> list[list[Manifest]]:

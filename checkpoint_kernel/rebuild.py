@@ -11,7 +11,11 @@ import functools
 import io
 import pickle
 import types
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from . import kinds
 
 
 def new_cell() -> types.CellType:
@@ -55,6 +59,44 @@ def set_function(function: types.FunctionType, state: dict[str, Any]) -> None:
     function.__dict__.update(state["dict"])
     for cell, contents in state["cells"]:
         set_cell(cell, contents)
+
+
+def new_class(make: Callable[..., type], *arguments: Any) -> type:
+    """A class without its attributes, by cloudpickle's `make`, and without telling the notebook.
+
+    The notebook's hooks ran when the class was defined, and what they did is saved as all else
+    is: run again they would register it twice, or fail for want of the class statement's
+    keywords. Hooks of libraries, whose registries are not saved, run.
+    """
+    bases = types.resolve_bases(next(given for given in arguments if isinstance(given, tuple)))
+    metaclasses = [*(given for given in arguments if isinstance(given, type)), *map(type, bases)]
+    with (
+        _aside(metaclasses, ("__prepare__", "__new__", "__init__")),
+        _aside(bases, ("__init_subclass__",)),
+    ):
+        return make(*arguments)
+
+
+@contextmanager
+def _aside(classes: Iterable[type], hooks: tuple[str, ...]) -> Iterator[None]:
+    """Take hooks from those of the classes, and of their parents, that are the notebook's.
+
+    For microseconds: a thread that defines a class of the same family just then goes without.
+    """
+    taken = {
+        (cls, name): vars(cls)[name]
+        for child in classes
+        for cls in child.__mro__
+        for name in hooks
+        if name in vars(cls) and kinds.saved_by_value(cls)
+    }
+    for cls, name in taken:
+        type.__delattr__(cls, name)
+    try:
+        yield
+    finally:
+        for (cls, name), hook in taken.items():
+            type.__setattr__(cls, name, hook)
 
 
 def cached(parameters: dict[str, Any], wrapped: Any) -> Any:

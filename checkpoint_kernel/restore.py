@@ -4,7 +4,8 @@
     session      history, prompt number, sources of cells
     units        one by one, each noted before it is loaded: if loading kills the kernel,
                  the next start knows which one to leave out; large buffers are mapped
-    bind         names to values, in the live `__main__` namespace
+    bind         in the live `__main__`, each unit as soon as it is loaded: loading the next ones
+                 runs code of the user's (`__setstate__`, `__hash__`), which looks up globals
     report       what is back; what is not, and why
     verify       what was mapped, in the background, while the user works on
 
@@ -22,7 +23,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from . import memory, namespace, pickling, session, tensors
 from .chunk_reader import useful_threads
@@ -46,7 +47,7 @@ class CannotLoad(Exception):
 class Outcome:
     """What a restore did."""
 
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)  # what was bound
     failed: dict[str, str] = field(default_factory=dict)  # name -> reason
     older: dict[str, str] = field(default_factory=dict)  # name -> "3.1 s older"
     on_cpu: dict[str, str] = field(default_factory=dict)  # name -> "cuda:0 (there is none)"
@@ -79,7 +80,7 @@ def at_start(
             copy_bytes=_copy_bytes(record.cap), mapping=not _bus_error(record),
             about_to_load=lambda unit: recorder.update(restoring_unit=unit.id),
         )  # fmt: skip
-        bind(shell, outcome.values)
+        bind(shell, outcome.values)  # once more: as saved, whatever loading code has set since
         adopt(outcome.mapped)
         if history is not None:
             outcome.failed["In"] = history
@@ -121,24 +122,48 @@ def on_request(
 ) -> RestoreReport:
     """Restore into a running kernel: all variables, or only `names`.
 
-    Notebook classes and functions that the namespace still has are used as they are, so
-    that `isinstance` holds between old and restored objects. Raises StoreError.
+    Loading code finds what is wanted as it was saved, and for the rest the live globals; one
+    that the namespace lacks is brought back too. A variable that cannot be loaded keeps its
+    live value, and so do all if the restore is broken off. With `names`, notebook classes that
+    the namespace has are used as they are, so that `isinstance` holds between old and restored
+    objects. Raises StoreError.
     """
     started = time.time()
-    wanted = set(names)
-    outcome = load(
-        shell.user_ns, store, checkpoint,
-        only=wanted or None, prefer_live=bool(wanted), doubtful=bool(wanted),
-    )  # fmt: skip
-    if not wanted:  # the session's own outputs keep their numbers
-        outcome.values = {n: v for n, v in outcome.values.items() if not n.startswith("Out[")}
-    bind(shell, {n: v for n, v in outcome.values.items() if not wanted or n in wanted})
+    asked = set(names)
+    with _all_or_nothing(shell.user_ns):
+        outcome = load(
+            shell.user_ns, store, checkpoint, wanted=asked.__contains__ if asked else _is_variable,
+            prefer_live=bool(asked), doubtful=bool(asked),
+        )  # fmt: skip
+    bind(shell, outcome.values)
     # The texts of the cells, for tracebacks and `inspect.getsource`; this session's history stays.
     sources = bring_back_session(shell, store, checkpoint, namespace.restore_sources)
     if sources is not None:
         outcome.failed["In"] = sources
     store.verification.begin()
-    return _report(checkpoint, outcome, started, wanted)
+    return _report(checkpoint, outcome, started, asked)
+
+
+def _is_variable(name: str) -> bool:
+    return not name.startswith("Out[")  # the session's own outputs keep their numbers
+
+
+@contextmanager
+def _all_or_nothing(main: dict[str, Any]) -> Iterator[None]:
+    """A restore that is broken off leaves the names as they were."""
+    before = dict(main)
+    try:
+        yield
+    except BaseException:
+        for name in main.keys() - before.keys():
+            del main[name]
+        main.update(before)
+        raise
+
+
+# What loading code is most likely to look up comes first.
+_ORDER: Final = {"module": 0, "function": 1, "class": 1}
+_LAST: Final = 2
 
 
 def load(
@@ -147,38 +172,42 @@ def load(
     checkpoint: Manifest,
     *,
     leave_out: Iterable[str] = (),
-    only: set[str] | None = None,
+    wanted: Callable[[str], bool] = lambda name: True,
     prefer_live: bool = False,
     doubtful: bool = False,
     copy_bytes: int = COPY_BYTES,
     mapping: bool = True,
     about_to_load: Callable[[Unit], None] = lambda unit: None,
 ) -> Outcome:
-    """Load a checkpoint's variables, without binding them.
+    """Load a checkpoint's variables and bind them in `main`, each unit as soon as it is loaded.
+
+    Modules first, then functions and classes, then data, the small ones before the large. A name
+    that loading code looks up in vain is loaded and bound before that code is run again, also
+    one that is not `wanted`. A unit that fails is not bound; what its code had done to other
+    variables by then stays.
 
     `doubtful`: also units that a call was changing and of which there is no earlier version.
     `copy_bytes`: of smaller buffers no more than that is copied, the rest is mapped. What is
     mapped waits for `store.verification.begin()`.
     """
-    wanted = [
+    units = [
         unit
         for unit in checkpoint.units
-        if unit.kind not in ("locals", "session")
-        and (only is None or not only.isdisjoint(unit.names))
+        if unit.kind not in ("locals", "session") and any(map(wanted, unit.names))
     ]
-    maps = _maps(store, wanted, copy_bytes) if mapping else None
+    units.sort(key=lambda unit: (_ORDER.get(unit.kind, _LAST), unit.size_bytes))
+    maps = _maps(store, units, copy_bytes) if mapping else None
     with store.reader(useful_threads(), maps) as reader, _no_collection():
         loader = _Loader(main, store, checkpoint, reader, set(leave_out), prefer_live)
+        loader.wanted = wanted
         loader.about_to_load = about_to_load
         loader.doubtful = doubtful
-        outcome = Outcome(older=loader.older, on_cpu=loader.on_cpu, mapped=loader.mapped)
-        for unit in wanted:
+        outcome = Outcome(loader.bound, {}, loader.older, loader.on_cpu, loader.mapped)
+        for unit in units:
             try:
-                values = loader.unit(unit.id)
+                loader.unit(unit.id)
             except CannotLoad as why:
-                outcome.failed.update(dict.fromkeys(unit.names, str(why)))
-            else:
-                outcome.values.update({name: values[name] for name in unit.names})
+                outcome.failed.update(dict.fromkeys(filter(wanted, unit.names), str(why)))
     return outcome
 
 
@@ -210,7 +239,8 @@ def load_locals(main: dict[str, Any], store: Store, checkpoint: Manifest) -> dic
 
 
 class _Loader:
-    """Loads units on demand: a data unit pulls in the classes that it needs."""
+    """Loads units on demand: a data unit pulls in the classes that it needs, and the globals
+    that their code looks up."""
 
     def __init__(
         self,
@@ -227,6 +257,7 @@ class _Loader:
         self._reader = reader
         self._leave_out = leave_out
         self._prefer_live = prefer_live
+        self.wanted: Callable[[str], bool] = lambda name: False
         self.about_to_load: Callable[[Unit], None] = lambda unit: None
         self._units = {unit.id: unit for unit in checkpoint.units}
         self._home = {
@@ -238,6 +269,8 @@ class _Loader:
         self._loaded: dict[str, dict[str, Any]] = {}
         self._failed: dict[str, str] = {}
         self._under_way: list[str] = []
+        self._looked_up: set[str] = set()  # names that loading code did not find
+        self.bound: dict[str, Any] = {}
         self.older: dict[str, str] = {}
         self.on_cpu: dict[str, str] = {}
         self.mapped: list[Known] = []
@@ -253,7 +286,8 @@ class _Loader:
         return self.unit(home)[key]
 
     def unit(self, id: str) -> dict[str, Any]:
-        """Everything that a unit holds, loading it if need be; CannotLoad with the reason."""
+        """Everything that a unit holds, loading and binding it if need be; CannotLoad with the
+        reason."""
         if id in self._loaded:
             return self._loaded[id]
         if id in self._failed:
@@ -268,25 +302,59 @@ class _Loader:
             raise
         finally:
             self._under_way.pop()
+            if self._under_way:  # a death from here on is no longer this one's
+                self.about_to_load(self._units[self._under_way[-1]])
+        for name in filter(self.wanted, self._units[id].names):
+            self._bind(name, self._loaded[id][name])
         return self._loaded[id]
+
+    def _bind(self, name: str, value: Any) -> None:
+        namespace.bind(self._main, name, value)
+        self.bound[name] = value
+
+    def _bring(self, name: str) -> bool:
+        """Bind a global that loading code has looked up in vain; whether there is one.
+
+        Raises CannotLoad where it cannot be loaded. Once for each name: code may delete it.
+        """
+        home = self._home.get(name)
+        if home is None or name in self._main or name in self._looked_up:
+            return False
+        self._looked_up.add(name)
+        try:
+            value = self.unit(home)[name]
+        except CannotLoad as why:
+            raise CannotLoad(f"loading it uses {name}: {why}") from why
+        self._bind(name, value)
+        return True
 
     def _load(self, unit: Unit) -> dict[str, Any]:
         if unit.id in self._leave_out:
             raise CannotLoad("loading it killed the kernel, so it was left out")
         if unit.reached_by_call:
             unit = self._last_clean(unit)
-        self.about_to_load(unit)
+        while True:
+            self.about_to_load(unit)
+            try:
+                return self._read(unit)
+            except CannotLoad as why:
+                raise CannotLoad(f"it needs something else: {why}") from why
+            except ModuleNotFoundError as why:
+                raise CannotLoad(f"the package {why.name} is not installed") from why
+            except (StoreError, OSError) as why:
+                raise CannotLoad(str(why)) from why
+            except BaseException as why:  # a __setstate__ may raise anything, SystemExit too
+                # Anew from the store: the half that was made may have changed what it was given.
+                if not (isinstance(why, NameError) and self._bring(why.name or "")):
+                    raise CannotLoad(f"loading it failed: {type(why).__name__}: {why}") from why
+
+    def _read(self, unit: Unit) -> dict[str, Any]:
         try:
             payload = self._store.read_payload(unit.payload, self._reader)
             values = pickling.load(unit.codec, payload.stream, payload.buffers, self._main, self)
-        except CannotLoad as why:
-            raise CannotLoad(f"it needs something else: {why}") from why
-        except ModuleNotFoundError as why:
-            raise CannotLoad(f"the package {why.name} is not installed") from why
-        except (StoreError, OSError) as why:
-            raise CannotLoad(str(why)) from why
-        except BaseException as why:  # a __setstate__ may raise anything, SystemExit too
-            raise CannotLoad(f"loading it failed: {type(why).__name__}: {why}") from why
+        except BaseException:
+            tensors.left_on_cpu()  # forgets them: they are not back at all
+            raise
         if unit.kind == "data" and (devices := tensors.left_on_cpu()):
             self.on_cpu.update(dict.fromkeys(unit.names, ", ".join(devices)))
         if payload.unverified:
@@ -335,41 +403,40 @@ def bring_back_session(
 
 
 def bind(shell: Any, values: dict[str, Any]) -> None:
-    """Give the restored variables their names in the live namespace."""
+    """Give restored variables their names in the live namespace, and `_` its value."""
     for name, value in values.items():
         namespace.bind(shell.user_ns, name, value)
     namespace.restore_last_outputs(shell)
 
 
 def _report(
-    checkpoint: Manifest, outcome: Outcome, started: float, wanted: set[str] | None = None
+    checkpoint: Manifest, outcome: Outcome, started: float, asked: AbstractSet[str] = frozenset()
 ) -> RestoreReport:
     types = {name: t for unit in checkpoint.units for name, t in unit.types.items()}
     missing = [
         NotRestored(s.name, s.type, s.reason, s.remedy)
         for s in checkpoint.skipped
-        if not wanted or s.name in wanted
+        if not asked or s.name in asked
     ]
     missing += [
         NotRestored(name, "?", "it is large, and was not written yet when the kernel ended")
         for name in checkpoint.pending
-        if not wanted or name in wanted
+        if not asked or name in asked
     ]
     missing += [
         NotRestored(name, types.get(name, "?"), reason) for name, reason in outcome.failed.items()
     ]
     missing += [
         NotRestored(name, "?", f"checkpoint {checkpoint.id} does not hold it")
-        for name in sorted(wanted or ())
+        for name in sorted(asked)
         if name not in outcome.values and name not in {m.name for m in missing}
     ]
-    back = {n for n in outcome.values if not wanted or n in wanted}
     return RestoreReport(
         checkpoint=checkpoint.id,
         state="done",
         started=started,
         seconds=time.time() - started,
-        restored=tuple(sorted(back)),
+        restored=tuple(sorted(outcome.values)),
         not_restored=tuple(missing),
         older=tuple(f"{name} ({by})" for name, by in sorted(outcome.older.items())),
         on_cpu=tuple(f"{name}: {device}" for name, device in sorted(outcome.on_cpu.items())),

@@ -41,7 +41,8 @@ def check(roots: Sequence[Path], wanted: str | None) -> list[dict[str, Any]]:
 def prune(roots: Sequence[Path], wanted: str | None, keep: int) -> list[dict[str, Any]]:
     """Remove all but the last `keep` checkpoints per notebook; what was done to each.
 
-    The last checkpoint before a clean start stays for its 14 days: see `prune.choose`.
+    The last checkpoint before a clean start stays for its 14 days, as does what a restore could
+    not load: see `prune.pinned`.
     """
     key = listing.read_key()
     done = []

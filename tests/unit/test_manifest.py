@@ -15,6 +15,7 @@ from checkpoint_kernel import durable, manifest
 from checkpoint_kernel.contract import MANIFESTS
 from checkpoint_kernel.manifest import (
     DamagedManifest,
+    LeftBehind,
     Manifest,
     ManifestError,
     Skipped,
@@ -36,12 +37,16 @@ units = st.builds(
     reached_by_call=st.booleans(),
 )
 manifests = st.builds(
-    lambda units, skipped, source: dataclasses.replace(
-        make_manifest(1, tuple(units)), skipped=tuple(skipped), cell_source=source
+    lambda units, skipped, source, left: dataclasses.replace(
+        make_manifest(1, tuple(units)),
+        skipped=tuple(skipped),
+        cell_source=source,
+        left_behind=tuple(left),
     ),
     st.lists(units, max_size=4),
     st.lists(st.builds(Skipped, texts, texts, texts, st.none() | texts), max_size=3),
     st.none() | texts,
+    st.lists(st.builds(LeftBehind, texts, st.tuples(texts), st.floats(0, 1e10)), max_size=2),
 )
 
 

@@ -84,6 +84,14 @@ class TestAtStart:
         assert "not back: lock (lock): it is one; make it again" in lines
         assert "What to do: Ask who sent it." in lines
 
+    def test_what_could_not_be_loaded_comes_with_the_command_for_later(self) -> None:
+        missing = (NotRestored("df", "DataFrame", "no pandas"), NotRestored("lock", "lock", "one"))
+        report = done(not_restored=missing)
+        later = "To try again, within 14 days: %checkpoint restore checkpoint-0003 df"
+        plan = Plan("restore", "The kernel died.", checkpoint="checkpoint-0003")
+        assert later in notice.at_start(a_session(plan), report, a_checkpoint(), DEATH)
+        assert later in notice.after_request(report, a_checkpoint()).splitlines()
+
     def test_a_checkpoint_inside_a_cell_says_that_the_cell_did_not_finish(self) -> None:
         inside = a_checkpoint(execution_count=7, inside_cell=True, line_number=4)
         plan = Plan("restore", "It died.", checkpoint="c", before_cell="20200101-000000-abc")

@@ -251,6 +251,165 @@ def test_variables_whose_device_is_not_there_are_named(
     assert said.startswith("weights: cuda:7 (there ")
 
 
+class TestLoadingCodeUsesGlobals:
+    """`__setstate__`, `__hash__` and what `__reduce__` names look up names of the notebook."""
+
+    def test_modules_functions_and_data_that_it_names_are_there(
+        self, shell: Any, store: Store, start: Callable[..., Any]
+    ) -> None:
+        interactive.run(
+            shell,
+            "import math\n"
+            "def lowered(text): return text.lower()\n"
+            "class Key:\n"
+            "    def __init__(self, text): self.text = text\n"
+            "    def __hash__(self): return hash(lowered(self.text))\n"
+            "    def __eq__(self, other): return lowered(self.text) == lowered(other.text)\n"
+            "class Scaled:\n"
+            "    def __init__(self, value): self.value = value\n"
+            "    def __reduce__(self): return make, (self.value / SCALES['it'],)\n"
+            "def make(value): return Scaled(math.trunc(value * SCALES['it']))\n"
+            "SCALES = {'it': 2, 'unused': list(range(1000))}",
+            "table, scaled = {Key('A'): 1}, Scaled(8)",
+        )
+        reborn, report = start(interactive.save(shell, store).id)
+        names = reborn.user_ns
+        assert report.not_restored == ()
+        assert names["table"][names["Key"]("a")] == 1
+        assert (type(names["scaled"]), names["scaled"].value) == (names["Scaled"], 8)
+
+    def test_one_that_uses_another_that_uses_a_third_comes_back(
+        self, shell: Any, store: Store, start: Callable[..., Any]
+    ) -> None:
+        interactive.run(
+            shell,
+            "class Uses:\n"
+            "    def __init__(self, name, size): self.name, self.rows = name, [0] * size\n"
+            "    def __setstate__(self, state):\n"
+            "        self.__dict__.update(state); self.found = globals_of(self.name)\n"
+            "def globals_of(name): return eval(name)",
+            "a, b, c = Uses('b', 1), Uses('c', 10), Uses('Uses', 100)",
+        )
+        reborn, report = start(interactive.save(shell, store).id)
+        names = reborn.user_ns
+        assert report.not_restored == ()
+        assert (names["a"].found, names["b"].found) == (names["b"], names["c"])
+        assert names["c"].found is names["Uses"]
+
+    NEEDY = (
+        "class Needy:\n    def __init__(self): self.x = 1\n"
+        "    def __setstate__(self, state): self.x = REQUIRED\n"
+        "needy, other = Needy(), [1]"
+    )
+
+    @pytest.mark.parametrize(
+        ("required", "reason"),
+        [
+            ("REQUIRED = (n for n in 'ab')", "loading it failed: NameError: name 'REQUIRED'"),
+            ("REQUIRED = needy.rest = []", "loading it uses REQUIRED: it needs itself"),
+        ],
+        ids=["not in the checkpoint", "one with it"],
+    )
+    def test_what_uses_one_that_is_not_there_is_not_bound_and_named(
+        self, shell: Any, store: Store, start: Callable[..., Any], required: str, reason: str
+    ) -> None:
+        interactive.run(shell, self.NEEDY, required)
+        reborn, report = start(interactive.save(shell, store).id)
+        assert "needy" not in reborn.user_ns
+        assert reborn.user_ns["other"] == [1]
+        assert reasons(report)["needy"].startswith(reason)
+
+    def test_globals_that_it_sets_are_as_they_were_saved(
+        self, shell: Any, store: Store, start: Callable[..., Any]
+    ) -> None:
+        interactive.run(
+            shell,
+            "class Counted:\n    def __init__(self): self.x = 1\n"
+            "    def __setstate__(self, state):\n        global count\n        count += 1\n"
+            "count, counted = 5, Counted()",
+        )
+        reborn, report = start(interactive.save(shell, store).id)
+        assert report.not_restored == ()
+        assert reborn.user_ns["count"] == 5
+
+    def test_on_request_live_globals_are_used_and_only_those_that_are_gone_come_with_it(
+        self, shell: Any, store: Store
+    ) -> None:
+        interactive.run(
+            shell,
+            "import math\nSCALE = 2\nclass Scaled:\n    def __init__(self): self.x = 1\n"
+            "    def __setstate__(self, state): self.x = math.trunc(SCALE)\n"
+            "scaled = Scaled()",
+        )
+        saved = interactive.save(shell, store)
+        interactive.run(shell, "SCALE = 3; del math, scaled")
+        report = restore.on_request(shell, store, saved, ["scaled"])
+        assert report.restored == ("math", "scaled")
+        assert (shell.user_ns["scaled"].x, shell.user_ns["SCALE"]) == (3, 3)
+
+    def test_on_request_for_everything_the_saved_ones_are_used(
+        self, shell: Any, store: Store
+    ) -> None:
+        interactive.run(
+            shell,
+            "class Made:\n    def __init__(self): self.x = SCALE\n"
+            "    def __reduce__(self): return make, ()\n"
+            "def make(): return Made()\nSCALE = 2; made = Made()",
+        )
+        saved = interactive.save(shell, store)
+        interactive.run(shell, "class Made: pass", "SCALE = made = 3")
+        restore.on_request(shell, store, saved)
+        assert type(shell.user_ns["made"]) is shell.user_ns["Made"]
+        assert shell.user_ns["made"].x == 2
+
+    def test_on_request_what_cannot_be_loaded_keeps_its_live_value(
+        self, shell: Any, store: Store
+    ) -> None:
+        interactive.run(shell, self.NEEDY)
+        saved = interactive.save(shell, store)
+        interactive.run(shell, "needy = other = 'live'")
+        report = restore.on_request(shell, store, saved)
+        assert list(reasons(report)) == ["needy"]
+        assert (shell.user_ns["needy"], shell.user_ns["other"]) == ("live", [1])
+
+    def test_on_request_a_restore_that_is_broken_off_leaves_the_live_values(
+        self, shell: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        interactive.run(shell, "a, b, gone = [1], [2] * 99, [3]")
+        saved = interactive.save(shell, store)
+        interactive.run(shell, "a = b = 'live'; del gone")
+        bind = restore.namespace.bind
+
+        def interrupted(main: dict[str, Any], name: str, value: Any) -> None:
+            if name == "b":
+                raise KeyboardInterrupt
+            bind(main, name, value)
+
+        monkeypatch.setattr(restore.namespace, "bind", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            restore.on_request(shell, store, saved)
+        assert (shell.user_ns["a"], shell.user_ns["b"]) == ("live", "live")
+        assert "gone" not in shell.user_ns
+
+
+def test_what_kills_while_its_class_was_loaded_in_between_is_blamed_itself(
+    shell: Any, store: Store, start: Callable[..., Any], directory: Path
+) -> None:
+    interactive.run(
+        shell,
+        "class Spy:\n"
+        "    def __init__(self): self.x = 1\n"
+        "    def __setstate__(self, state):\n"
+        "        from checkpoint_kernel import flight_recorder\n"
+        "        from pathlib import Path\n"
+        f"        path = Path({str(directory / FLIGHT_FILE)!r})\n"
+        "        self.flight = flight_recorder.read(path)\n"
+        "spy = Spy(); del Spy",
+    )
+    reborn, _ = start(interactive.save(shell, store).id)
+    assert reborn.user_ns["spy"].flight.restoring_unit == "data:spy"
+
+
 class TestInsideACall:
     """`rows.sort(key=...)` empties the list while it runs."""
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from store_cases import DAY_S, KEY, load, make_manifest, newest, save, segments
 
 from checkpoint_kernel import manifest, prune
-from checkpoint_kernel.manifest import Manifest
+from checkpoint_kernel.manifest import LeftBehind, Manifest
 from checkpoint_kernel.prune import choose, enforce_quota, pinned, shrink, used_bytes
 from checkpoint_kernel.store import Store, StoreBusy
 
@@ -56,6 +57,22 @@ def test_first_cells_after_a_clean_restart_do_not_push_out_the_days_work() -> No
     assert 2 in kept(manifests, keep=1, current="clean")
 
 
+@pytest.mark.parametrize(("age_days", "is_kept"), [(13, True), (15, False)])
+def test_what_a_restore_left_behind_stays_for_14_days(age_days: float, is_kept: bool) -> None:
+    left = (LeftBehind("checkpoint-0002", ("model",), NOW - age_days * DAY_S),)
+    later = [replace(m, left_behind=left) for m in line("a", 4, 5)]
+    assert kept(line("a", 1, 2, 3) + later, keep=2) == ([2, 4, 5] if is_kept else [4, 5])
+    assert kept(line("a", 1, 2, 3) + later + line("b", 6), keep=1, current="b") == (
+        [2, 5, 6] if is_kept else [5, 6]
+    )
+
+
+def test_what_has_been_restored_since_goes_like_any_other() -> None:
+    left = (LeftBehind("checkpoint-0001", ("model",), NOW),)
+    before = [replace(m, left_behind=left) for m in line("a", 2, 3)]
+    assert kept(line("a", 1) + before + line("a", 4), keep=1) == [4]
+
+
 def test_checkpoint_from_before_the_running_cell_outlives_those_inside_it() -> None:
     before = make_manifest(1)
     inside = [make_manifest(seq, inside_cell=True) for seq in range(2, 9)]
@@ -77,7 +94,10 @@ def test_the_newest_checkpoint_and_pinned_ones_are_never_dropped(
     rows: list[tuple[str, bool, float]], keep: int, current: str | None
 ) -> None:
     manifests = [
-        make_manifest(seq, line=name, inside_cell=inside, time=NOW - days * DAY_S)
+        replace(
+            make_manifest(seq, line=name, inside_cell=inside, time=NOW - days * DAY_S),
+            left_behind=(LeftBehind(f"checkpoint-{seq // 2:04d}", ("x",), NOW - days * DAY_S),),
+        )
         for seq, (name, inside, days) in enumerate(rows)
     ]
     keep_ids, _drop_ids = choose(manifests, keep, current, NOW)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -271,6 +273,70 @@ class TestCode:
         assert again.main["check"]()
         again.run("fresh = isinstance(c, (C, getattr(C, 'D', C)))")
         assert again.main["fresh"]
+
+    @pytest.mark.parametrize(
+        "cell",
+        [
+            "class Base:\n    def __init_subclass__(cls): seen.append(cls.__name__)\n"
+            "class C(Base): pass\nclass D(C): pass",
+            "class Base:\n    seen = []\n"
+            "    def __init_subclass__(cls): cls.seen.append(cls.__name__)\n"
+            "class C(Base): pass\nclass D(C): pass\nseen = Base.seen",
+            "class Base:\n"
+            "    def __init_subclass__(cls, tag): seen.append(cls.__name__); cls.tag = tag\n"
+            "class C(Base, tag=1): pass\nclass D(Base, tag=2): pass",
+            "class Meta(type):\n"
+            "    def __init__(cls, *parts):\n"
+            "        super().__init__(*parts); seen.append(cls.__name__) if parts[1] else None\n"
+            "class Base(metaclass=Meta): pass\nclass C(Base): pass\nclass D(Base): pass",
+            "import abc\nclass Meta(abc.ABCMeta):\n"
+            "    def __new__(mcls, name, bases, body, tag=None):\n"
+            "        cls = super().__new__(mcls, name, bases, body)\n"
+            "        seen.append(name) if bases else None\n        return cls\n"
+            "class Base(metaclass=Meta):\n    @abc.abstractmethod\n    def f(self): ...\n"
+            "class C(Base): pass\nclass D(Base): pass\nBase.register(int)",
+            "import typing\nT = typing.TypeVar('T')\nclass Base(typing.Generic[T]):\n"
+            "    def __init_subclass__(cls):\n"
+            "        super().__init_subclass__(); seen.append(cls.__name__)\n"
+            "class C(Base[int]): pass\nclass D(Base[T]): pass",
+            "import enum\nclass Base(enum.Enum):\n"
+            "    def __init_subclass__(cls): seen.append(cls.__name__)\n"
+            "class C(Base):\n    A = 1\nclass D(Base):\n    A = 2",
+        ],
+        ids=["global registry", "registry on the base", "keywords", "metaclass", "abstract",
+             "generic", "enum"],
+    )  # fmt: skip
+    def test_a_class_that_registers_itself_is_registered_once_and_goes_on(
+        self, notebook: Notebook, cell: str
+    ) -> None:
+        notebook.run(f"seen = []\n{cell}")
+        again = notebook.reborn().reborn()
+        assert again.main["seen"] == ["C", "D"]
+        base = again.main["Base"]
+        keywords = {"tag": 3} if "tag" in cell else {}
+        types.new_class("New", (base,), keywords)
+        assert again.main["seen"] == ["C", "D", "New"]
+        assert issubclass(again.main["D"], base)
+
+    def test_hooks_of_libraries_see_a_class_that_comes_back(
+        self, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        library = types.ModuleType("library")
+        body = (
+            "seen = []\nclass Base:\n    def __init_subclass__(cls):\n"
+            "        seen.append(cls.__name__)"
+        )
+        exec(body, vars(library))
+        monkeypatch.setitem(sys.modules, "library", library)
+        notebook.run(
+            "import library\nclass Own(library.Base):\n    def __init_subclass__(cls):\n"
+            "        super().__init_subclass__(); told.append(cls.__name__)\n"
+            "told = []\nclass C(Own): pass"
+        )
+        library.seen.clear()  # as in a new process
+        again = notebook.reborn()
+        assert library.seen == ["Own", "C"]
+        assert again.main["told"] == ["C"]
 
     def test_saving_twice_gives_the_same_bytes(self, notebook: Notebook) -> None:
         notebook.run("class C:\n    x = 1\nc = C()\ndef f(): return c\nd = {'k': [1, 2]}")

@@ -1,0 +1,39 @@
+"""What restores could not load, and in which checkpoint it still is.
+
+Pure: from a restore's report to what the next manifests say. `prune` keeps those checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .manifest import LeftBehind, Manifest
+from .session import RestoreReport
+
+
+def after(
+    before: Iterable[LeftBehind], checkpoint: Manifest, report: RestoreReport, now: float
+) -> tuple[LeftBehind, ...]:
+    """What is left behind once `checkpoint` has been restored, as far as `report` says."""
+    failed = names(checkpoint, report)
+    rest = _without(before, {*report.restored, *failed})
+    return (*rest, LeftBehind(checkpoint.id, failed, now)) if failed else rest
+
+
+def names(checkpoint: Manifest, report: RestoreReport) -> tuple[str, ...]:
+    """What the checkpoint holds and the restore has not brought back."""
+    missing = {entry.name for entry in report.not_restored}
+    everything = report.state == "failed"
+    return tuple(name for name in checkpoint.names if everything or name in missing)
+
+
+def still(left: tuple[LeftBehind, ...], newest: Manifest | None) -> tuple[LeftBehind, ...]:
+    """What is left behind unless the newest checkpoint holds it: made anew, or restored since."""
+    if not left or newest is None or newest.id in {each.checkpoint for each in left}:
+        return left  # nothing has been saved since that restore
+    return _without(left, set(newest.names))
+
+
+def _without(left: Iterable[LeftBehind], gone: set[str]) -> tuple[LeftBehind, ...]:
+    rest = [(each, tuple(name for name in each.names if name not in gone)) for each in left]
+    return tuple(LeftBehind(each.checkpoint, kept, each.since) for each, kept in rest if kept)
