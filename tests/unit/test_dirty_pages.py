@@ -88,6 +88,13 @@ class Memory:
         return self.bytes[number * PAGE : (number + 1) * PAGE]
 
 
+@pytest.fixture(autouse=True)
+def in_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not done within 2 ms counts as written: on a busy machine that could be anything."""
+    monkeypatch.setattr(dirty_pages, "FOLLOW_LIMIT_S", 10.0)
+    monkeypatch.setattr(dirty_pages, "SEGMENTS_LIMIT_S", 10.0)
+
+
 @pytest.fixture
 def pages() -> Iterator[DirtyPages]:
     followed = DirtyPages()
