@@ -25,6 +25,7 @@ from typing import Any
 from . import (
     commit,
     dirty_pages,
+    history_blocks,
     intervals,
     locals_unit,
     manifest,
@@ -557,7 +558,7 @@ def write(
 
 def _session_draft(shell: Any) -> units.Draft:
     """History, prompt number and sources: a unit of their own."""
-    state = namespace.interactive_state(shell)
+    state = history_blocks.pack(namespace.interactive_state(shell))
     draft = units.Draft(_SESSION_UNIT, {_SESSION_UNIT: state})
     draft.pickled = pickling.dump(draft.root, {}, units.NO_DEFINITIONS, units.NO_OBSERVER)
     return draft
