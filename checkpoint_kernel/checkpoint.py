@@ -515,8 +515,8 @@ def write(
         for name in known.identities:
             selected.roots.pop(name, None)
 
-    def progress(names: list[str]) -> None:
-        limit(snapshot.UNIT_LIMIT_S)
+    def progress(names: list[str], limit_s: float = snapshot.UNIT_LIMIT_S) -> None:
+        limit(limit_s)
         report(unit=names)
 
     partition = units.partition(
@@ -524,8 +524,9 @@ def write(
         facts.together,
     )  # fmt: skip
     frames = locals_unit.drafts(
-        facts.position.frames, shell.user_ns, partition, facts.bad_frames, progress
-    )
+        facts.position.frames, shell.user_ns, partition, facts.bad_frames,
+        lambda names: progress(names, locals_unit.HANG_LIMIT_S),
+    )  # fmt: skip
     report(unit=[])
     limit(snapshot.DEADLINE_S)
     carried, lost = commit.carried_over(facts.carried, partition)
