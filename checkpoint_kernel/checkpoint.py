@@ -25,6 +25,7 @@ from typing import Any
 from . import (
     commit,
     dirty_pages,
+    history_blocks,
     intervals,
     left_behind,
     locals_unit,
@@ -290,7 +291,7 @@ class Checkpointer:
 
     def _facts_of(self, reason: str, position: Position) -> Facts:
         flight = self._recorder.flight
-        now = time.time()
+        now, monotonic = time.time(), time.monotonic()
         inside = flight.state == "busy"
         self.left_behind = left_behind.still(self.left_behind, self.settled.newest)
         template = Manifest(
@@ -314,8 +315,8 @@ class Checkpointer:
         return Facts(
             template=template,
             position=position,
-            known_bad=self._blame.variables(self._shell.user_ns),
-            bad_frames=self._blame.frames(flight.execution_count),
+            known_bad=self._blame.variables(self._shell.user_ns, monotonic),
+            bad_frames=self._blame.frames(flight.execution_count, monotonic),
             exclude=self._session.settings.exclude,
             keep=self._session.settings.keep,
             root=Path(self._session.notebook_directory).parent,
@@ -344,6 +345,8 @@ class Checkpointer:
     def watch(self, wait_s: float = 0.0) -> bool:
         """See to the snapshot process; True when none lives (any more). Any thread."""
         with held_back(), self._lock:
+            if self._child is None and self._blame.tries_again(time.monotonic()):
+                self.changed()
             if self._child is None or self._inside:
                 return self._child is None
             self._inside = True
@@ -411,9 +414,12 @@ class Checkpointer:
         if self._facts is not None and self._facts.together and self._failed is None:
             self.changed()
             return
-        trouble = self._failed or self._blame.judge(ended, late, self._in_hand, self._shell.user_ns)
+        trouble = self._failed or self._blame.judge(
+            ended, late, self._in_hand, self._shell.user_ns, time.monotonic()
+        )
         if trouble is not None:
             self._trouble(trouble)
+        self._announce(*self._blame.news())
         self.changed()
 
     # --- settle -------------------------------------------------------------------------
@@ -441,7 +447,8 @@ class Checkpointer:
         settled.new_bytes = committed["new_bytes"]
         self._said.clear()
         self._failures, self._retry_at = 0, 0.0
-        self._blame.acquit()
+        self._blame.acquit(newest.names)
+        self._announce(*self._blame.news())
         self._recorder.update(checkpoint=newest.id, checkpoint_time=newest.time)
 
     def _know(self, newest: Manifest, facts: Facts, committed: dict[str, Any]) -> None:
@@ -468,11 +475,12 @@ class Checkpointer:
         self.changed()
         self._announce(f"checkpointing is off: {text}. Your work goes on, unsaved.")
 
-    def _announce(self, text: str) -> None:
+    def _announce(self, *texts: str) -> None:
         """Say it once, before the next cell; again only after a success in between."""
-        if text not in self._said:
-            self._said.add(text)
-            self.announcements.append(text)
+        for text in texts:
+            if text not in self._said:
+                self._said.add(text)
+                self.announcements.append(text)
 
     def in_forked_child(self) -> None:
         """A process that the user has forked collects its garbage as ever."""
@@ -518,8 +526,8 @@ def write(
         for name in known.identities:
             selected.roots.pop(name, None)
 
-    def progress(names: list[str]) -> None:
-        limit(snapshot.UNIT_LIMIT_S)
+    def progress(names: list[str], limit_s: float = snapshot.UNIT_LIMIT_S) -> None:
+        limit(limit_s)
         report(unit=names)
 
     partition = units.partition(
@@ -527,8 +535,9 @@ def write(
         facts.together,
     )  # fmt: skip
     frames = locals_unit.drafts(
-        facts.position.frames, shell.user_ns, partition, facts.bad_frames, progress
-    )
+        facts.position.frames, shell.user_ns, partition, facts.bad_frames,
+        lambda names: progress(names, locals_unit.HANG_LIMIT_S),
+    )  # fmt: skip
     report(unit=[])
     limit(snapshot.DEADLINE_S)
     carried, lost = commit.carried_over(facts.carried, partition)
@@ -561,7 +570,7 @@ def write(
 
 def _session_draft(shell: Any) -> units.Draft:
     """History, prompt number and sources: a unit of their own."""
-    state = namespace.interactive_state(shell)
+    state = history_blocks.pack(namespace.interactive_state(shell))
     draft = units.Draft(_SESSION_UNIT, {_SESSION_UNIT: state})
     draft.pickled = pickling.dump(draft.root, {}, units.NO_DEFINITIONS, units.NO_OBSERVER)
     return draft

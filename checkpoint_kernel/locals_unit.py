@@ -1,23 +1,42 @@
 """The locals of the user's functions that were running: saved beside the namespace.
 
 A training loop is often in a function. Its locals are offered after a crash, never
-injected. Each frame is a unit of its own; what it shares with variables is copied.
+injected. They are one unit, so that what several functions were given is pickled once; what
+they share with variables is copied. The variables' checkpoint waits meanwhile: so only the
+ends of a deep recursion are saved, in a bounded time, and what is left out is named.
 """
 
 from __future__ import annotations
 
+import io
+import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from . import pickling, units
 from .manifest import Skipped
 
+# Functions that began a recursion, and those that are at work in it.
+_OUTERMOST: Final = 10
+_INNERMOST: Final = 10
+_LIMIT_S: Final = 3.0
+_LIMIT_BYTES: Final = 256 << 20  # of the stream; arrays are not copied into it
+# A local that hangs the snapshot process is left out of the next one.
+HANG_LIMIT_S: Final = 20.0
+
+_TOO_MUCH: Final = (
+    f"locals may take {_LIMIT_S:g} s and {_LIMIT_BYTES >> 20} MB altogether, and with this one it "
+    "was more"
+)
+
+Locals = dict[str, dict[str, Any]]  # by the names of frames
+
 
 @dataclass
 class Frames:
-    """One unit per running function, and the locals that could not be saved."""
+    """The unit of the running functions, if there are any, and what of them is not in it."""
 
     units: list[units.Draft]
     skipped: list[Skipped]
@@ -32,25 +51,38 @@ def drafts(
 ) -> Frames:
     """Pickle the locals of `frames`, outermost first, as `0:train`, `1:step`, ..."""
     result = Frames([], [])
-    for depth, frame in enumerate(frames):
-        name = f"{depth}:{frame.f_code.co_name}"
+    held: Locals = {}
+    for name, frame in _chosen(frames, result.skipped).items():
         if name in known_bad:
             result.skipped.append(known_bad[name])
-            continue
-        values = {k: v for k, v in frame.f_locals.items() if not k.startswith(".")}
-        progress([name])
-        draft = _pickle(name, values, main, partition)
-        if draft is None:
-            good = {}
-            for key, value in values.items():
-                if _pickle(name, {key: value}, main, partition) is not None:
-                    good[key] = value
-                else:
-                    reason = f"this local of {frame.f_code.co_name}() cannot be saved"
-                    result.skipped.append(Skipped(f"{name}.{key}", units.type_name(value), reason))
-            draft = _pickle(name, good, main, partition)
-        if draft is not None:
-            result.units.append(draft)
+        else:
+            held[name] = {k: v for k, v in frame.f_locals.items() if not k.startswith(".")}
+
+    def pickle(held: Locals, limit_s: float, limit_bytes: int) -> units.Draft | str:
+        """The unit, or why there is none."""
+        draft = units.Draft("locals", dict(held))
+        observer = _Frame(held, progress)
+        deadline = time.monotonic() + limit_s
+        try:
+            draft.pickled = pickling.dump(
+                draft.root, main, partition.definitions, observer,
+                new_stream=lambda: _Bounded(deadline, limit_bytes),
+            )  # fmt: skip
+        except _TooMuch:
+            return _TOO_MUCH
+        except BaseException:
+            return "it cannot be saved"
+        return draft
+
+    draft = pickle(held, _LIMIT_S, _LIMIT_BYTES)
+    if isinstance(draft, str):
+        good = _one_by_one(held, pickle, result.skipped)
+        # All of them were within the limits, with little to spare perhaps.
+        draft = pickle(good, 2 * _LIMIT_S, 2 * _LIMIT_BYTES)
+    if isinstance(draft, str):
+        result.skipped += [Skipped(name, "locals", draft) for name in held]
+    elif draft.root:
+        result.units.append(draft)
     return result
 
 
@@ -60,12 +92,95 @@ def is_frame(name: str) -> bool:
     return bool(colon) and depth.isdigit()
 
 
-def _pickle(
-    name: str, values: dict[str, Any], main: dict[str, Any], partition: units.Partition
-) -> units.Draft | None:
-    draft = units.Draft("locals", {name: values})
-    try:
-        draft.pickled = pickling.dump(draft.root, main, partition.definitions, units.NO_OBSERVER)
-    except BaseException:
-        return None
-    return draft
+def _chosen(
+    frames: tuple[types.FrameType, ...], skipped: list[Skipped]
+) -> dict[str, types.FrameType]:
+    """The frames to look at, by name: of very many the outermost and the innermost."""
+    names = [f"{depth}:{frame.f_code.co_name}" for depth, frame in enumerate(frames)]
+    named = list(zip(names, frames, strict=True))
+    if len(frames) <= _OUTERMOST + _INNERMOST:
+        return dict(named)
+    left_out = f"{names[_OUTERMOST]} to {names[-_INNERMOST - 1]}"
+    reason = (
+        f"{len(frames)} functions were running; the locals of the outermost {_OUTERMOST} "
+        f"and the innermost {_INNERMOST} are saved"
+    )
+    skipped.append(Skipped(left_out, "locals", reason))
+    return dict(named[:_OUTERMOST] + named[-_INNERMOST:])
+
+
+def _one_by_one(
+    held: Locals,
+    pickle: Callable[[Locals, float, int], units.Draft | str],
+    skipped: list[Skipped],
+) -> Locals:
+    """The locals that can be saved. Each object is tried once."""
+    left_s, left_bytes = _LIMIT_S, _LIMIT_BYTES
+    refused: dict[int, str | None] = {}
+    good: Locals = {name: {} for name in held}
+    for name in _from_both_ends(held):
+        for key, value in held[name].items():
+            if id(value) not in refused:
+                started = time.monotonic()
+                # Half of what is left: a large one leaves something to those after it.
+                tried = (
+                    pickle({name: {key: value}}, left_s / 2, left_bytes)
+                    if left_s > 0
+                    else _TOO_MUCH
+                )
+                left_s -= time.monotonic() - started
+                if isinstance(tried, units.Draft) and tried.pickled is not None:
+                    left_bytes -= len(tried.pickled.stream)
+                refused[id(value)] = tried if isinstance(tried, str) else None
+            reason = refused[id(value)]
+            if reason is None:
+                good[name][key] = value
+            else:
+                skipped.append(Skipped(f"{name}.{key}", units.type_name(value), reason))
+    return good
+
+
+def _from_both_ends(names: Iterable[str]) -> Iterator[str]:
+    """Outermost, innermost, next to the outermost, ...: what matters most comes first."""
+    left = list(names)
+    while left:
+        yield left.pop(0)
+        left.reverse()
+
+
+class _Frame:
+    """Observer: says whose locals are being pickled."""
+
+    def __init__(self, held: Locals, progress: Callable[[list[str]], None]) -> None:
+        self._names = {id(values): name for name, values in held.items()}
+        self._progress = progress
+
+    def saw(self, obj: Any) -> None:
+        """What is shared with a frame before it is that one's."""
+        name = self._names.get(id(obj))
+        if name is not None:
+            self._progress([name])
+
+    def opened(self) -> None:
+        """Who else holds it does not matter."""
+
+    def forget(self) -> None:
+        """Nothing was noted."""
+
+
+class _TooMuch(BaseException):
+    """The limits are reached. No Exception: there is nothing that dill could do better."""
+
+
+class _Bounded(io.BytesIO):
+    """A stream that ends the pickling; picklers write to it every 64 KB."""
+
+    def __init__(self, deadline: float, limit_bytes: int) -> None:
+        super().__init__()
+        self._deadline = deadline
+        self._limit_bytes = limit_bytes
+
+    def write(self, data: Any) -> int:
+        if time.monotonic() > self._deadline or self.tell() + len(data) > self._limit_bytes:
+            raise _TooMuch
+        return super().write(data)

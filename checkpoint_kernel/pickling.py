@@ -261,21 +261,24 @@ def dump(
     definitions: Definitions,
     observer: Observer,
     in_band_bytes: int = arrays.IN_BAND_BYTES,
+    new_stream: Callable[[], io.BytesIO] = io.BytesIO,
 ) -> Pickled:
     """Serialize a unit, by C where possible and by dill where not.
 
-    Memory of `in_band_bytes` and more becomes a buffer, beside the stream.
+    Memory of `in_band_bytes` and more becomes a buffer, beside the stream; `new_stream` makes
+    what that is written to, 64 KB at a time.
     Raises `Unsavable` for objects that are refused by type, otherwise what pickling raised;
     when both picklers failed, the error of the C pickler, which users know.
     """
+    given = root, main, definitions, observer, in_band_bytes
     try:
-        return _dump(_FastPickler, "pickle", root, main, definitions, observer, in_band_bytes)
+        return _dump(_FastPickler, "pickle", *given, new_stream())
     except (Unsavable, RecursionError, MemoryError):
         raise
     except Exception as first:
         observer.forget()
         try:
-            return _dump(_DillPickler, "dill", root, main, definitions, observer, in_band_bytes)
+            return _dump(_DillPickler, "dill", *given, new_stream())
         except Unsavable:
             raise
         except Exception:
@@ -290,8 +293,8 @@ def _dump(
     definitions: Definitions,
     observer: Observer,
     in_band_bytes: int,
+    out: io.BytesIO,
 ) -> Pickled:
-    out = io.BytesIO()
     buffers: list[pickle.PickleBuffer] = []
     pickler = pickler_class(out, protocol=PROTOCOL, buffer_callback=buffers.append)
     pickler._start(main, definitions, observer, arrays.Memory(in_band_bytes))

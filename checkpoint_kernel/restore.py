@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from . import memory, namespace, pickling, session, tensors
+from . import history_blocks, memory, namespace, pickling, session, tensors
 from .chunk_reader import useful_threads
 from .contract import DEATHS
 from .flight_recorder import FlightRecorder
@@ -396,7 +396,7 @@ def bring_back_session(
             try:
                 with store.reader() as reader:
                     loader = _Loader({}, store, checkpoint, reader)
-                    put_back(shell, loader.unit(unit.id)["session"])
+                    put_back(shell, history_blocks.unpack(loader.unit(unit.id)["session"]))
             except Exception as why:  # the variables do not depend on it
                 return f"the history of cells could not be loaded: {why}"
     return None

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from harness.notebook import Notebook
@@ -77,3 +78,27 @@ def test_no_process_outlives_the_kernel_it_belonged_to(notebook: Notebook) -> No
     notebook.kill_kernel(record.pid)
     assert not is_alive(record.snapshot_pid)
     assert notebook.run("1").ok().value == "1"
+
+
+def test_a_variable_whose_saving_was_killed_is_named_in_the_notice_and_tried_again(
+    notebook: Notebook, tmp_path: Path
+) -> None:
+    notebook.run(
+        "from checkpoint_kernel import blame; blame._AGAIN_AFTER_S = 2; del blame\n"
+        "import os, pathlib, signal\n"
+        f"full = pathlib.Path({str(tmp_path / 'full')!r}); full.touch()\n"
+        "class Big:\n    def __reduce__(self):\n"
+        "        if full.exists(): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return (list, ())\n"
+    ).ok()
+    notebook.run("big = Big(); small = [1]").ok()
+    wait_until(lambda: "small" in checkpoints(notebook)[-1].names, "a checkpoint without big", 30)
+    said = "big is not saved at present: the snapshot process was killed twice while saving it"
+    assert said in notebook.run("1").ok().prose
+    time.sleep(5)  # meanwhile it is tried again, in vain
+    assert said not in notebook.run("2").ok().prose
+    (tmp_path / "full").unlink()
+    # Nobody runs a cell: it is saved all the same.
+    wait_until(lambda: "big" in checkpoints(notebook)[-1].names, "a checkpoint with big", 30)
+    # The manifest is there a moment before the kernel knows.
+    wait_until(lambda: "big is saved again." in notebook.run("3").ok().prose, "a word of it", 10)
