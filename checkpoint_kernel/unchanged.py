@@ -91,6 +91,7 @@ class Touches:
     """
 
     _since: list[str | Transformed | Touched] = field(default_factory=list)  # since the last fork
+    _unread: list[str | Transformed | Touched] = field(default_factory=list)  # before it
     _running: list[str | Transformed | Touched] = field(default_factory=list)
     _taken: Touched = NOTHING  # between the newest checkpoint and the last fork
     _lasting: Touched = NOTHING  # what functions of all cells may touch at any time
@@ -119,11 +120,12 @@ class Touches:
             self.add(text)
             return
         with self._lock:
+            # Before the text goes: Ctrl-C may come in between, and the cell begin all the same.
+            for texts in (self._running, self._since) if self._depth else (self._since,):
+                texts.append(Transformed(python))
             for texts in (self._running, self._since):
                 if text in texts:
                     texts.remove(text)
-            for texts in (self._running, self._since) if self._depth else (self._since,):
-                texts.append(Transformed(python))
 
     def end(self) -> None:
         """What `begin` began has ended; other code may still be running."""
@@ -133,14 +135,25 @@ class Touches:
                 self._running.clear()
 
     def taken(self) -> Touched:
-        """A snapshot is forked now: what may differ from the newest checkpoint."""
+        """A snapshot is forked now: what may differ from the newest checkpoint.
+
+        Whatever is raised, Ctrl-C too, no text is lost: the next call reads what this one has
+        not. A text that cannot be read may have touched everything, until it can.
+        """
         with self._lock:
-            since, self._since = self._since, list(self._running)
-        for text in dict.fromkeys(since):
-            touched = _touched_by(text)
+            self._unread += self._since  # first: to count twice what ran is harmless
+            self._since = list(self._running)
+        left: list[str | Transformed | Touched] = []
+        for text in dict.fromkeys(self._unread):
+            try:
+                touched = _touched_by(text)
+            except Exception as why:  # deep in a recursion, or out of memory
+                left.append(text)
+                touched = Touched(blind=f"a text cannot be read ({type(why).__name__}: {why})")
             self._taken |= touched
             self._lasting |= touched.afterwards()
         self._taken |= self._lasting
+        self._unread = left
         return self._taken
 
     def committed(self) -> None:
