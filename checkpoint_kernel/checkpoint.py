@@ -13,7 +13,9 @@ a unit is, `units`'.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import operator
 import platform
 import threading
 import time
@@ -50,16 +52,15 @@ from .safe_point import Position
 from .session import Session
 from .store import Store
 from .touched import NOTHING, Touched, by_code
-from .unchanged import Known, Range, Touches
+from .unchanged import Known, Newest, Range, Touches
 
 # A snapshot process that cannot be born is tried again: it inherited a held lock.
 _BIRTHS = 3
 # After failures the clock tries again at longer and longer intervals, cells' ends always.
 _RETRY_LIMIT_S = 300.0
 _SESSION_UNIT = "session"
-# The first write to a followed page costs a fault, 4 ms for 10 MB: smaller buffers are hashed.
-_FOLLOWED_FROM = 32 << 20
 _PARTED_EVERY = 16
+_MEMORY = operator.attrgetter("memory")
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Settled:
     pauses_s: list[float] = field(default_factory=list)
     write_s: float | None = None  # of the newest: from the fork to the commit
     new_bytes: int | None = None
+    carried_units: int | None = None  # of the newest: not looked at
     count: int = 0
 
 
@@ -116,7 +118,7 @@ class Checkpointer:
         self._failures = 0
         self._retry_at = 0.0  # monotonic
         self._private_bytes = 0
-        self._known: list[Known] = []  # units of the newest checkpoint; [] means: look at all
+        self._known = Newest()  # units of the newest checkpoint; none means: look at all
         self._reachable = NOTHING  # what the functions in the newest checkpoint may touch
         self._pages = dirty_pages.DirtyPages() if dirty_pages.available() is None else None
         self._clean: dict[Range, list[Range]] | None = None  # since the newest checkpoint
@@ -212,11 +214,14 @@ class Checkpointer:
             snapshot.limit_memory(room_bytes)
             write(facts, self._shell, self._store, report, snapshot.limit)
 
-        unneeded = [memory for known in facts.carried for memory in known.memory]
-        carried = {name for known in facts.carried for name in known.identities}
+        # No loop in Python, nor the names until they are asked for: the user waits.
+        unneeded = itertools.chain.from_iterable(map(_MEMORY, facts.carried))
         try:
             with self._staging.staged(
-                lambda: namespace.variables(self._shell.user_ns, carried),
+                lambda: namespace.variables(
+                    self._shell.user_ns,
+                    {name for known in facts.carried for name in known.identities},
+                ),
                 lambda: itertools.chain.from_iterable(map(safe_point.values_of, position.frames)),
                 room_bytes,
             ):
@@ -239,30 +244,19 @@ class Checkpointer:
         """What the snapshot process need not look at: whole units, and pages of others."""
         live = self._shell.user_ns
         touched = self.touches.taken() | self._reachable
-        carried = unchanged.unchanged(
-            self._known, touched, lambda name: namespace.identity(live, name)
-        )
+        identities = functools.partial(namespace.identities, live)
+        carried = self._known.unchanged(touched, identities)
         # Now and then anew, in case that they have come apart.
-        joined = self._known if self.settled.count % _PARTED_EVERY else []
-        together = tuple(known.unit.names for known in joined if len(known.unit.names) > 1)
+        together = self._known.together if self.settled.count % _PARTED_EVERY else ()
         clean = self._clean_pages()
         return replace(facts, carried=tuple(carried), together=together, clean=clean)
 
     def adopt(self, mapped: list[Known]) -> None:
         """A restore has mapped these from the store: what is not written to needs no look."""
-        self._known = mapped
+        self._known = Newest(mapped)
         if self._pages is not None:
-            self._pages.follow(self._followed())
+            self._pages.follow(self._known.followed)
             self._pages.look()
-
-    def _followed(self) -> dict[Range, tuple[str, int]]:
-        """Large buffers of the newest checkpoint: the payload and the storage that hold them."""
-        return {
-            where: (known.unit.payload, number)
-            for known in self._known
-            for number, where in enumerate(known.memory)
-            if where[1] >= _FOLLOWED_FROM
-        }
 
     def _clean_pages(self) -> dict[Range, tuple[str, int, list[Range]]]:
         if self._pages is None:
@@ -281,7 +275,7 @@ class Checkpointer:
                 if where in before
             }
         self._clean = looked
-        buffers = self._followed()
+        buffers = self._known.followed
         self._pages.follow(buffers)
         return {
             where: (*buffers[where], unwritten)
@@ -383,6 +377,9 @@ class Checkpointer:
             self._stillborn()
         else:
             self._failed_or_died(ended, late)
+        # Not when others take their place: to free thousands of units after a fork copies pages,
+        # and then the user waits.
+        self._facts, self._committed = replace(facts, carried=()), None
         return True
 
     def _take_in(self, report: dict[str, Any]) -> None:
@@ -409,7 +406,7 @@ class Checkpointer:
 
     def _failed_or_died(self, ended: snapshot.Exit, late: bool) -> None:
         """The snapshot process ended without a commit: why, and what is tried next."""
-        self._known = []  # whatever was wrong, the next one looks at everything, each alone
+        self._known = Newest()  # whatever was wrong, the next one looks at everything, each alone
         self._staging.forget()
         if self._facts is not None and self._facts.together and self._failed is None:
             self.changed()
@@ -430,7 +427,7 @@ class Checkpointer:
         # First: whatever cannot be read back now, this number is taken.
         self._seq = max(self._seq + 1, facts.template.seq)
         self.parent = committed["committed"]
-        self._known = []
+        self._known = Newest()
         self._store.refresh()
         newest = self._store.manifest(committed["committed"])
         self._seq = newest.seq
@@ -445,6 +442,7 @@ class Checkpointer:
         settled.count += 1
         settled.write_s = time.monotonic() - started
         settled.new_bytes = committed["new_bytes"]
+        settled.carried_units = len(facts.carried)
         self._said.clear()
         self._failures, self._retry_at = 0, 0.0
         self._blame.acquit(newest.names)
@@ -460,13 +458,14 @@ class Checkpointer:
             for known in facts.carried
             if known.unit.id in units  # its class may have become one that cannot be saved
         ]
-        self._known = [*looked_at, *carried]
         # Never less: a function may become one that cannot be saved, and still be called.
         names, blind, restored = committed["reachable"]
         self._reachable |= Touched(frozenset(names), frozenset(names), blind, blind is not None)
         del rebuild.codes[:restored]
         self._clean = None
         self.touches.committed()
+        # Last: Ctrl-C in place may have left some of the above as it was before.
+        self._known = Newest([*looked_at, *carried])
 
     def _trouble(self, text: str) -> None:
         self.settled.trouble = text

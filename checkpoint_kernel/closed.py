@@ -20,10 +20,9 @@ import sys
 import sysconfig
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
-from .arrays import root_of
 from .countable import EXACT, OPEN, REDUCTIONS, TEMPORARIES, countability, parts_of
 from .mapped_memory import PrivateMemory
 
@@ -70,7 +69,10 @@ def _is_closed(
         return False
     held = _held_by(buffers)
     temporary = _hold_again(objects, TEMPORARIES in verdicts.values(), held, ours)
-    if memoryview in verdicts and not _only_views(objects, held):
+    members: Collection[int] = ()
+    if ndarray in verdicts or memoryview in verdicts:
+        members = set(map(id, objects))
+    if memoryview in verdicts and not _only_views(objects, members, held):
         return False
     if OrderedDict in verdicts:  # its list of keys holds them once more
         _add(held, itertools.chain.from_iterable(o for o in objects if type(o) is OrderedDict))
@@ -79,7 +81,7 @@ def _is_closed(
         cls = type(obj)
         if cls not in _NEVER_WEAK:
             if cls is ndarray:
-                if not _owns_its_memory(obj, ndarray):
+                if not _owns_its_memory(obj, members):
                     return False
             elif cls is pickle.PickleBuffer:
                 if id(obj) not in temporary:
@@ -136,7 +138,7 @@ def _hold_again(objects: list[Any], all_kinds: bool, held: dict[int, int], ours:
     return found
 
 
-def _only_views(objects: list[Any], held: dict[int, int]) -> bool:
+def _only_views(objects: list[Any], members: Collection[int], held: dict[int, int]) -> bool:
     """Whether the memoryviews of the unit are all that lie over their memory.
 
     All memoryviews of one object share what CPython calls a managed buffer, which holds it once.
@@ -152,7 +154,6 @@ def _only_views(objects: list[Any], held: dict[int, int]) -> bool:
         of_owner[id(gc.get_referents(buffer)[0])] += 1
     if seen != len(views):
         return False
-    members = {id(obj) for obj in objects}
     for oid, number in of_owner.items():
         if oid in members:  # an edge leads to it from each view, a reference from each buffer
             edges = sum(id(view.obj) == oid for view in views)
@@ -171,16 +172,14 @@ def _is_only_ours(owner: Any, buffers: int) -> bool:
     )
 
 
-def _owns_its_memory(array: Any, ndarray: Any) -> bool:
-    """No file, other process or library stands behind it; the array that does is in the unit."""
+def _owns_its_memory(array: Any, members: Collection[int]) -> bool:
+    """No file, other process or library stands behind it; what does is in the unit, and counted.
+
+    A copy is pickled of an array that lies in another one with gaps: that one is not.
+    """
     if array.dtype.hasobject:
         return False
-    if array.flags.owndata:
-        return True
-    base_type = type(array.base)
-    return base_type is memoryview or (
-        base_type is ndarray and root_of(array, ndarray) is array.base
-    )
+    return bool(array.flags.owndata) or id(array.base) in members
 
 
 def _ours() -> int | None:

@@ -230,8 +230,8 @@ class _Walk:
                     self._found.texts += [(str(text), "system") for text in texts]
 
     def _key(self, key: ast.AST) -> None:
-        if isinstance(key, ast.Constant):
-            self._found.keys.append((str(key.value), self._later))
+        if isinstance(key, ast.Constant) and isinstance(key.value, str):
+            self._found.keys.append((key.value, self._later))
 
     def _at_once(self, argument: ast.AST) -> None:
         inner = argument
@@ -348,7 +348,10 @@ def in_code(code: types.CodeType) -> str | None:
     suspects = names & (NAMES | ATTRIBUTES | _PICKLING | _MODULES) - {"locals", "vars"}
     if not suspects and not any(names & {m} and names & parts for m, parts in _PARTS.items()):
         return None
-    steps = [step for step in dis.get_instructions(code) if step.opname not in _SILENT]
+    # Only strings tell something, and `dis` makes a text of each constant: it may be a huge number.
+    strings = (text if isinstance(text, str) else None for text in code.co_consts)
+    shown = dis.get_instructions(code.replace(co_consts=tuple(strings)))
+    steps = [step for step in shown if step.opname not in _SILENT]
     for at, step in enumerate(steps):
         if gate := _gate_at(steps, at, str(step.argval)):
             return gate

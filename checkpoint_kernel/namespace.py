@@ -7,9 +7,10 @@ saved, and names that look like secrets are left out with a reason.
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import linecache
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ _IPYTHON_NAMES: Final = frozenset(
 )  # fmt: skip
 _NUMBERED: Final = re.compile(r"_i?\d+\Z")
 _OUTPUT: Final = re.compile(r"Out\[(\d+)\]\Z")
+_NOTHING: Final = object()
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,14 @@ def variables(namespace: dict[str, Any], without: Collection[str]) -> dict[str, 
 
 def value_of(namespace: dict[str, Any], name: str) -> Any:
     """The live value of a name as `select` gives it; KeyError where there is none."""
+    number = output_number(name)
+    return namespace[name] if number is None else namespace["_oh"][number]
+
+
+def output_number(name: str) -> int | None:
+    """3 for `Out[3]`, None for a variable."""
     output = _OUTPUT.match(name) if name.startswith("Out[") else None
-    return namespace[name] if output is None else namespace["_oh"][int(output[1])]
+    return None if output is None else int(output[1])
 
 
 def identity(namespace: dict[str, Any], name: str) -> int | None:
@@ -104,13 +112,26 @@ def identity(namespace: dict[str, Any], name: str) -> int | None:
         return None
 
 
+def identities(
+    namespace: dict[str, Any], names: Iterable[str], outputs: Iterable[int]
+) -> list[int]:
+    """`id` of the live values of variables, then of outputs; where there is none, no value's.
+
+    No Python code runs for each.
+    """
+    shown = namespace.get("_oh")
+    shown = shown if isinstance(shown, dict) else {}
+    nothing = itertools.repeat(_NOTHING)
+    variables = map(namespace.get, names, nothing)
+    return list(map(id, itertools.chain(variables, map(shown.get, outputs, nothing))))
+
+
 def bind(namespace: dict[str, Any], name: str, value: Any) -> None:
     """Give a restored variable its name; `Out[3]` goes to the outputs, and to `_3`."""
-    output = _OUTPUT.match(name)
-    if output is None:
+    number = output_number(name)
+    if number is None:
         namespace[name] = value
         return
-    number = int(output[1])
     namespace.setdefault("_oh", {})[number] = value
     namespace[f"_{number}"] = value
 

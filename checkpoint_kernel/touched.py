@@ -16,6 +16,8 @@ Not seen: a library that looks into `__main__` by itself for a name that stands 
 from __future__ import annotations
 
 import ast
+import contextlib
+import itertools
 import re
 import types
 import unicodedata
@@ -141,19 +143,28 @@ def _blind(gate: str | None) -> str | None:
 
 
 def _compiled(source: str | ast.Module, flags: int) -> Any:
-    """What `compile` makes of it, or None. The user has been warned of what is odd in it."""
-    # Not catch_warnings: it makes Python show again what it has shown once.
-    warnings.filters.insert(0, _NO_WARNINGS)  # type: ignore[attr-defined]
+    """What `compile` makes of it. The user has been warned of what is odd in it."""
+    # Not catch_warnings: it makes Python show again what it has shown once. Our filter is put
+    # before the others and used in one breath, without a bytecode in between: another thread that
+    # does use catch_warnings puts a list of its own into `warnings` at any moment.
+    filters, in_force = itertools.tee(map(getattr, (warnings,), ("filters",)))
+    silence = map(list.insert, filters, (0,), (_NO_WARNINGS,))
+    compiling = map(compile, (source,), (_FILE,), ("exec",), (flags,), (True,))
     try:
-        return compile(source, _FILE, "exec", flags, dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+        *_, compiled = itertools.chain(silence, compiling)
+        return compiled
     finally:
-        warnings.filters.remove(_NO_WARNINGS)  # type: ignore[attr-defined]
+        with contextlib.suppress(ValueError):  # another thread was quicker: resetwarnings()
+            next(in_force).remove(_NO_WARNINGS)
 
 
 def _tree(source: str) -> ast.Module | None:
-    return cast(ast.Module | None, _compiled(source, _PARSE))
+    """None if it is not Python. RecursionError and MemoryError tell nothing: they may come of
+    where we are called, and the text may have run elsewhere."""
+    try:
+        return cast(ast.Module, _compiled(source, _PARSE))
+    except (SyntaxError, ValueError):
+        return None
 
 
 def _without_magics(source: str) -> str:
@@ -177,11 +188,12 @@ def _by_python(source: str) -> Touched | None:
         shown.update(*map(_words_in, ast.walk(tree)))
     found = gates.in_tree(tree) if gates.may_be_in(shown) else gates.Found()
     later = {name for name, value in found.keys if value}
-    cell = _compiled(tree, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    if cell is None:  # as a whole, but it is run statement by statement
-        later.update(*map(_words_in, ast.walk(tree)))
-    else:
+    try:
+        cell = _compiled(tree, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         later.update(*map(_names_in, functions_of(cell)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # Not as a whole, but it is run statement by statement.
+        later.update(*map(_words_in, ast.walk(tree)))
     shown |= later
     blind, lasting = _blind(found.lasting or found.once), found.lasting is not None
     touched = Touched(frozenset(shown), frozenset(later), blind, lasting)
@@ -251,6 +263,9 @@ def _words_of_code(text: str) -> frozenset[str]:
     """
     if "@" in text:
         return _words(text)
-    tree = _tree(text) if "(" in text else None
+    try:
+        tree = _tree(text) if "(" in text else None
+    except (RecursionError, MemoryError):
+        return _words(text)
     calls = tree is not None and any(isinstance(node, ast.Call) for node in ast.walk(tree))
     return _words(text) if calls else frozenset()

@@ -29,8 +29,7 @@ def unit_of(saved: Manifest, name: str) -> Unit:
 
 def carried_over(notebook: Notebook) -> int:
     """How many units the newest checkpoint took over without looking at them."""
-    facts = "get_ipython().kernel.checkpointer._facts"
-    return int(notebook.eval(f"len({facts}.carried)"))
+    return int(notebook.eval("get_ipython().kernel.checkpointer.settled.carried_units"))
 
 
 def test_a_cell_that_names_one_variable_has_only_that_one_looked_at(notebook: Notebook) -> None:

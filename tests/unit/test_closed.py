@@ -422,6 +422,14 @@ OPEN = {
     "ctypes' memory is under an array": "x = np.ctypeslib.as_array((ctypes.c_double * 9)())",
     "bytes are under an array": "x = np.frombuffer(bytes(80))",
     "an array of the library is under an array": "x = np.frombuffer(array.array('d', [1.0]))",
+    # These are pickled as copies: what is under them does not pass.
+    "a view with gaps is under an array": (
+        "y = bytearray(100); x = np.asarray(memoryview(y)[::2]); outside.hold(y); del y"
+    ),
+    "an array with neither order is under an array": (
+        "y = np.ones((2, 3, 4)).transpose(1, 0, 2).copy(order='K'); x = y[1:]; outside.hold(y); "
+        "del y"
+    ),
 }
 # What pickle follows is not all that these hold, or not what they hold.
 UNCOUNTED = {

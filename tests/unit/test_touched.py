@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dis
+import sys
+import threading
 import types
 import warnings
 from typing import Any
@@ -304,6 +306,63 @@ def test_reading_a_text_warns_of_nothing(action: Any) -> None:
         assert warnings.filters == before
     assert touched.blind is None
     assert not seen
+
+
+@pytest.mark.parametrize("action", ["always", "error"])
+def test_reading_goes_well_beside_threads_that_change_filters(
+    action: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numpy and others do, and put back lists of filters that do not have ours."""
+    done = threading.Event()
+
+    def library() -> None:
+        while not done.is_set():
+            with warnings.catch_warnings():
+                warnings.simplefilter(action)
+
+    before = list(warnings.filters)
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=library)
+    thread.start()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(1500):
+            text = f"x = '\\d'\ny = {number} is 2\ndef f(): return rows"
+            assert "rows" in by_python.__wrapped__(text).later
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        thread.join()
+    assert capsys.readouterr().err == ""
+    assert warnings.filters == before
+
+
+HUGE = f"0x{'f' * 5000}"  # str() refuses it
+
+
+class TestNoTextRaises:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"globals().get({HUGE}); rows",
+            f"globals()[{HUGE}] = rows",
+            f"setattr(rows, {HUGE}, 1)",
+            f"def f(): return globals().get({HUGE}), rows",
+            f"def f(): return globals()[{HUGE}, 1], rows",
+        ],
+    )
+    def test_with_a_number_that_has_no_text(self, text: str) -> None:
+        assert "rows" in by_python(text).names
+        if text.startswith("def"):
+            assert "rows" in by_code([codes(text)["f"]]).later
+
+    def test_that_reached_the_limit_of_recursion_only_here(self) -> None:
+        """It is no typing error, which touches nothing."""
+        deep = "rows" + ".x" * 20_000
+        with pytest.raises((RecursionError, MemoryError)):
+            by_python(deep)
+        code = codes(f"def f(): return '{deep}()'")["f"]
+        assert "rows" in by_code([code]).later
 
 
 def test_a_text_that_is_only_looked_at_touches_its_words() -> None:
