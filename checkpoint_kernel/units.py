@@ -436,7 +436,8 @@ def storages(pickled: Pickled) -> tuple[list[memoryview], list[BufferRef]]:
             memory.append(raw)
         else:
             spans.append((start, start + raw.nbytes, index))
-    for group in _touching(sorted(spans)):
+    # By buffers and not by addresses: equal states should give equal payloads.
+    for group in sorted(_touching(sorted(spans)), key=lambda group: min(i for *_, i in group)):
         low, high = group[0][0], max(stop for _, stop, _ in group)
         whole = next((i for start, stop, i in group if (start, stop) == (low, high)), None)
         view = raws[whole] if whole is not None else _bytes_at(low, high - low, raws)
