@@ -23,6 +23,11 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "whole-history"
 text = st.text(st.characters(codec=None), max_size=20)  # lone surrogates too
 
 
+@pytest.fixture(autouse=True)
+def sources_of_this_test_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linecache, "cache", {})
+
+
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
