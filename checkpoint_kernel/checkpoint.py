@@ -13,7 +13,6 @@ a unit is, `units`'.
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import operator
 import platform
@@ -26,9 +25,7 @@ from typing import Any
 
 from . import (
     commit,
-    dirty_pages,
     history_blocks,
-    intervals,
     left_behind,
     locals_unit,
     manifest,
@@ -45,21 +42,20 @@ from . import (
 )
 from .blame import Blame
 from .cadence import Cadence
+from .carry_over import CarryOver, Proved
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .manifest import LeftBehind, Manifest, Skipped
 from .safe_point import Position
 from .session import Session
 from .store import Store
-from .touched import NOTHING, Touched, by_code
-from .unchanged import Known, Newest, Range, Touches
+from .touched import by_code
 
 # A snapshot process that cannot be born is tried again: it inherited a held lock.
 _BIRTHS = 3
 # After failures the clock tries again at longer and longer intervals, cells' ends always.
 _RETRY_LIMIT_S = 300.0
 _SESSION_UNIT = "session"
-_PARTED_EVERY = 16
 _MEMORY = operator.attrgetter("memory")
 
 
@@ -75,11 +71,7 @@ class Facts:
     keep: int
     root: Path  # of all notebooks, for the quota
     store_limit_bytes: int | None
-    carried: tuple[Known, ...] = ()  # units that are as in the newest checkpoint
-    together: tuple[tuple[str, ...], ...] = ()  # names that were one unit in it
-    # Buffers of the newest checkpoint: its payload and storage, and the address intervals in
-    # them that nobody has written to since.
-    clean: dict[Range, tuple[str, int, list[Range]]] = field(default_factory=dict)
+    proved: Proved = field(default_factory=Proved)
 
 
 @dataclass
@@ -118,10 +110,7 @@ class Checkpointer:
         self._failures = 0
         self._retry_at = 0.0  # monotonic
         self._private_bytes = 0
-        self._known = Newest()  # units of the newest checkpoint; none means: look at all
-        self._reachable = NOTHING  # what the functions in the newest checkpoint may touch
-        self._pages = dirty_pages.DirtyPages() if dirty_pages.available() is None else None
-        self._clean: dict[Range, list[Range]] | None = None  # since the newest checkpoint
+        self.carry_over = CarryOver()
         self._staging = staging.Staging()
         self._collections = snapshot.DeferredCollections()
         self._said: set[str] = set()
@@ -133,7 +122,6 @@ class Checkpointer:
         )
         self.left_behind: tuple[LeftBehind, ...] = ()  # by restores, and not saved since
         self.stale_since: float | None = None  # monotonic: changes that no checkpoint holds
-        self.touches = Touches()
         self.cadence = Cadence()
         self.announcements: list[str] = []  # for the notice before the next cell
 
@@ -202,7 +190,7 @@ class Checkpointer:
             return False
         if not staging.is_possible():
             return False  # the clock asks again
-        facts = self._what_is_unchanged(self._facts_of(reason, position))
+        facts = self._facts_of(reason, position)
         if not forks:
             self._in_place(facts)
             return True
@@ -215,12 +203,12 @@ class Checkpointer:
             write(facts, self._shell, self._store, report, snapshot.limit)
 
         # No loop in Python, nor the names until they are asked for: the user waits.
-        unneeded = itertools.chain.from_iterable(map(_MEMORY, facts.carried))
+        unneeded = itertools.chain.from_iterable(map(_MEMORY, facts.proved.units))
         try:
             with self._staging.staged(
                 lambda: namespace.variables(
                     self._shell.user_ns,
-                    {name for known in facts.carried for name in known.identities},
+                    {name for known in facts.proved.units for name in known.identities},
                 ),
                 lambda: itertools.chain.from_iterable(map(safe_point.values_of, position.frames)),
                 room_bytes,
@@ -239,49 +227,6 @@ class Checkpointer:
         self.cadence.paused(time.monotonic(), pause_s)
         self._recorder.update(snapshot_pid=child.pid)
         return True
-
-    def _what_is_unchanged(self, facts: Facts) -> Facts:
-        """What the snapshot process need not look at: whole units, and pages of others."""
-        live = self._shell.user_ns
-        touched = self.touches.taken() | self._reachable
-        identities = functools.partial(namespace.identities, live)
-        carried = self._known.unchanged(touched, identities)
-        # Now and then anew, in case that they have come apart.
-        together = self._known.together if self.settled.count % _PARTED_EVERY else ()
-        clean = self._clean_pages()
-        return replace(facts, carried=tuple(carried), together=together, clean=clean)
-
-    def adopt(self, mapped: list[Known]) -> None:
-        """A restore has mapped these from the store: what is not written to needs no look."""
-        self._known = Newest(mapped)
-        if self._pages is not None:
-            self._pages.follow(self._known.followed)
-            self._pages.look()
-
-    def _clean_pages(self) -> dict[Range, tuple[str, int, list[Range]]]:
-        if self._pages is None:
-            return {}
-        if dirty_pages.available() is not None:
-            self._pages.close()  # or its protection would go on costing the user's writes
-            self._pages = None
-            return {}
-        # Whatever happens from here on: what this look finds written is not asked for again.
-        before, self._clean = self._clean, {}
-        looked = self._pages.look()
-        if before is not None:  # the snapshot before failed: clean means, clean both times
-            looked = {
-                where: intervals.in_both(unwritten, before[where])
-                for where, unwritten in looked.items()
-                if where in before
-            }
-        self._clean = looked
-        buffers = self._known.followed
-        self._pages.follow(buffers)
-        return {
-            where: (*buffers[where], unwritten)
-            for where, unwritten in looked.items()
-            if where in buffers and unwritten
-        }
 
     def _facts_of(self, reason: str, position: Position) -> Facts:
         flight = self._recorder.flight
@@ -315,6 +260,7 @@ class Checkpointer:
             keep=self._session.settings.keep,
             root=Path(self._session.notebook_directory).parent,
             store_limit_bytes=self._session.settings.store_limit_bytes,
+            proved=self.carry_over.proved(self._shell.user_ns),
         )
 
     def _in_place(self, facts: Facts) -> None:
@@ -379,7 +325,7 @@ class Checkpointer:
             self._failed_or_died(ended, late)
         # Not when others take their place: to free thousands of units after a fork copies pages,
         # and then the user waits.
-        self._facts, self._committed = replace(facts, carried=()), None
+        self._facts, self._committed = replace(facts, proved=replace(facts.proved, units=())), None
         return True
 
     def _take_in(self, report: dict[str, Any]) -> None:
@@ -406,9 +352,9 @@ class Checkpointer:
 
     def _failed_or_died(self, ended: snapshot.Exit, late: bool) -> None:
         """The snapshot process ended without a commit: why, and what is tried next."""
-        self._known = Newest()  # whatever was wrong, the next one looks at everything, each alone
+        self.carry_over.forget()
         self._staging.forget()
-        if self._facts is not None and self._facts.together and self._failed is None:
+        if self._facts is not None and self._facts.proved.together and self._failed is None:
             self.changed()
             return
         trouble = self._failed or self._blame.judge(
@@ -427,13 +373,13 @@ class Checkpointer:
         # First: whatever cannot be read back now, this number is taken.
         self._seq = max(self._seq + 1, facts.template.seq)
         self.parent = committed["committed"]
-        self._known = Newest()
+        self.carry_over.forget()
         self._store.refresh()
         newest = self._store.manifest(committed["committed"])
         self._seq = newest.seq
         # What the snapshot process has found whole need not be read by the next one again.
         self._store.note_whole((unit.payload for unit in newest.units), committed["verified"])
-        self._know(newest, facts, committed)
+        self.carry_over.settle(newest, facts.proved.units, committed)
         payloads = {unit.payload for unit in newest.units}
         if self._staging.settle(payloads, committed["staged"], committed["missed"]):
             self.changed()
@@ -442,30 +388,12 @@ class Checkpointer:
         settled.count += 1
         settled.write_s = time.monotonic() - started
         settled.new_bytes = committed["new_bytes"]
-        settled.carried_units = len(facts.carried)
+        settled.carried_units = len(facts.proved.units)
         self._said.clear()
         self._failures, self._retry_at = 0, 0.0
         self._blame.acquit(newest.names)
         self._announce(*self._blame.news())
         self._recorder.update(checkpoint=newest.id, checkpoint_time=newest.time)
-
-    def _know(self, newest: Manifest, facts: Facts, committed: dict[str, Any]) -> None:
-        """What the next snapshot may take over from this one."""
-        units = {unit.id: unit for unit in newest.units}
-        looked_at = [unchanged.decode(raw, units) for raw in committed["known"]]
-        carried = [
-            replace(known, unit=units[known.unit.id])
-            for known in facts.carried
-            if known.unit.id in units  # its class may have become one that cannot be saved
-        ]
-        # Never less: a function may become one that cannot be saved, and still be called.
-        names, blind, restored = committed["reachable"]
-        self._reachable |= Touched(frozenset(names), frozenset(names), blind, blind is not None)
-        del rebuild.codes[:restored]
-        self._clean = None
-        self.touches.committed()
-        # Last: Ctrl-C in place may have left some of the above as it was before.
-        self._known = Newest([*looked_at, *carried])
 
     def _trouble(self, text: str) -> None:
         self.settled.trouble = text
@@ -521,7 +449,7 @@ def write(
 ) -> None:
     """Serialize the namespace, write what is new, and commit it by publishing the manifest."""
     selected = namespace.select(shell.user_ns, shell.user_ns_hidden, facts.exclude)
-    for known in facts.carried:
+    for known in facts.proved.units:
         for name in known.identities:
             selected.roots.pop(name, None)
 
@@ -531,7 +459,7 @@ def write(
 
     partition = units.partition(
         selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call,
-        facts.together,
+        facts.proved.together,
     )  # fmt: skip
     frames = locals_unit.drafts(
         facts.position.frames, shell.user_ns, partition, facts.bad_frames,
@@ -539,15 +467,16 @@ def write(
     )  # fmt: skip
     report(unit=[])
     limit(snapshot.DEADLINE_S)
-    carried, lost = commit.carried_over(facts.carried, partition)
+    carried, lost = commit.carried_over(facts.proved.units, partition)
     skipped = sorted(
         [*selected.skipped, *partition.skipped, *frames.skipped, *lost],
         key=lambda entry: entry.name,
     )
     drafts = [*partition.units, *frames.units, _session_draft(shell)]
     state = commit.State(
-        replace(facts.template, skipped=tuple(skipped)), drafts, carried, partition, facts.clean,
-        [memory for known in facts.carried for memory in known.memory],
+        replace(facts.template, skipped=tuple(skipped)), drafts, carried, partition,
+        facts.proved.clean,
+        [memory for known in facts.proved.units for memory in known.memory],
     )  # fmt: skip
     # Also of functions that were restored and cannot be saved (any more).
     codes = [code for draft in drafts if draft.pickled for code in draft.pickled.codes]

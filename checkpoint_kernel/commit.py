@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from . import intervals, manifest, prune, units
+from .carry_over import Clean
 from .inherited_pages import inherited
 from .manifest import Manifest, ManifestError, Skipped, Unit
 from .store import Proof, Snapshot, Store, StoreError
@@ -33,7 +34,7 @@ class State:
     drafts: list[units.Draft]
     carried: list[Unit]  # of the checkpoint before, as they are
     partition: units.Partition
-    clean: dict[Range, tuple[str, int, list[Range]]]  # as in `checkpoint.Facts`
+    clean: Clean
     carried_memory: list[Range]  # of what is carried over: it is not here
 
 

@@ -90,7 +90,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if record.plan.kind == "restore":
             self._report = restore.at_start(
                 self.shell, record, self._store, self.session_directory, self.recorder,
-                self.checkpointer.adopt,
+                self.checkpointer.carry_over.adopt,
             )  # fmt: skip
             if self._restored is not None:
                 before = self._restored.left_behind
@@ -186,7 +186,9 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     async def do_debug_request(self, msg: Any) -> Any:
         """What a debugger evaluates can change variables and leave functions behind."""
         if self.checkpointer is not None and msg.get("command") not in _READING_DEBUG_REQUESTS:
-            self.checkpointer.touches.add(Touched(blind="a debugger is in use", lasting=True))
+            self.checkpointer.carry_over.touches.add(
+                Touched(blind="a debugger is in use", lasting=True)
+            )
         return await super().do_debug_request(msg)
 
     def do_complete(self, code: str, cursor_pos: int) -> Any:
@@ -207,14 +209,14 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     def _looks_at(self, text: str) -> None:
         if self.checkpointer is not None:
-            self.checkpointer.touches.add(by_words(text))
+            self.checkpointer.carry_over.touches.add(by_words(text))
 
     @contextlib.contextmanager
     def _touching(self, *texts: str) -> Iterator[None]:
         if self.checkpointer is None:
             yield
             return
-        touches = self.checkpointer.touches
+        touches = self.checkpointer.carry_over.touches
         touches.begin(*texts)
         try:
             yield
@@ -224,7 +226,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     def _cell_begins(self, info: Any) -> None:
         if self.checkpointer is not None:  # also a cell that other code runs
             python = getattr(info, "transformed_cell", None)
-            self.checkpointer.touches.becomes(info.raw_cell or "", python)
+            self.checkpointer.carry_over.touches.becomes(info.raw_cell or "", python)
         if not self._in_main_thread():
             self._changed()
             return

@@ -90,7 +90,7 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         chosen, names = self._choose(everything, arguments)
         checkpointer = self._kernel.checkpointer
         if checkpointer is not None:
-            checkpointer.touches.add(Touched(blind="a restore by hand"))
+            checkpointer.carry_over.touches.add(Touched(blind="a restore by hand"))
         try:
             report = restore.on_request(self.shell, store, chosen, names)
         except StoreError as why:

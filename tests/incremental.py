@@ -21,6 +21,7 @@ import interactive
 import numpy as np
 
 from checkpoint_kernel import checkpoint, rebuild, restore, safe_point, snapshot
+from checkpoint_kernel.carry_over import Proved
 from checkpoint_kernel.checkpoint import Checkpointer, Facts
 from checkpoint_kernel.flight_recorder import FlightRecorder
 from checkpoint_kernel.manifest import Manifest
@@ -75,7 +76,7 @@ class Incremental:
         self.shell.events.register("pre_run_cell", self._cell_begins)
 
     def _cell_begins(self, info: Any) -> None:
-        touches = self.checkpointer.touches
+        touches = self.checkpointer.carry_over.touches
         touches.becomes(info.raw_cell or "", getattr(info, "transformed_cell", None))
         self._recorder.update(
             state="busy", cell_file=self.shell.compile.get_code_name(info.raw_cell, "", 1)
@@ -85,7 +86,7 @@ class Incremental:
 
     def run(self, cell: str) -> bool:
         """Run a cell as a frontend has it run; whether it went well."""
-        touches = self.checkpointer.touches
+        touches = self.checkpointer.carry_over.touches
         touches.begin(cell)
         try:
             result = self.shell.run_cell(cell, store_history=True)
@@ -109,7 +110,7 @@ class Incremental:
         def write(facts: Facts, shell: Any, store: Store, report: Any, limit: Any) -> None:
             if self._fail_at == "begin":
                 raise Interrupted
-            everything = replace(facts, carried=(), clean={})
+            everything = replace(facts, proved=Proved(together=facts.proved.together))
             mine, full = _Listening(report), _Listening(_silent)
             _WRITE(everything, shell, self.full_store, full, _silent)
             _WRITE(facts, shell, store, mine, limit)
@@ -141,9 +142,9 @@ class Incremental:
         return safe_point.examine(frame, self.shell.user_ns, file)
 
     def _taken(self, manifests: tuple[Manifest, Manifest], facts: Facts) -> Taken:
-        self.carried_units += len(facts.carried)
-        self.proved_buffers += len(facts.clean)
-        return Taken(*manifests, facts.carried)
+        self.carried_units += len(facts.proved.units)
+        self.proved_buffers += len(facts.proved.clean)
+        return Taken(*manifests, facts.proved.units)
 
     def checkpoint(self) -> Taken:
         """Take a checkpoint and insist that it holds what a dump of everything holds."""
@@ -182,7 +183,7 @@ class Forked(Incremental):
         def write(facts: Facts, shell: Any, store: Store, report: Any, limit: Any) -> None:
             if self._fail_at == "begin":
                 raise Interrupted
-            everything = replace(facts, carried=(), clean={})
+            everything = replace(facts, proved=Proved(together=facts.proved.together))
             _WRITE(everything, shell, self.full_store, _silent, _silent)
             if self._fail_at != "commit":
                 _WRITE(facts, shell, store, report, limit)

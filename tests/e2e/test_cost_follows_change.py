@@ -181,7 +181,7 @@ def test_a_row_of_a_large_array_costs_a_chunk_or_two(
     notebook: Notebook, followed: bool, tmp_path: Path
 ) -> None:
     if not followed:
-        notebook.run("get_ipython().kernel.checkpointer._pages = None").ok()
+        notebook.run("get_ipython().kernel.checkpointer.carry_over._pages = None").ok()
     saved_after(notebook, "import numpy as np\nbig = np.ones((5000, 1000))")
     for k in range(4):
         saved_after(notebook, f"big[{k}, :] = {k}")
@@ -208,7 +208,7 @@ def test_after_a_restore_only_what_was_written_to_is_read_again(notebook: Notebo
     notebook.kill_kernel()
     facts = "get_ipython().kernel.checkpointer._facts"
     saved_after(notebook, "big[3, 3] = 5")
-    clean = notebook.eval(f"[sum(b - a for a, b in c[2]) for c in {facts}.clean.values()]")
+    clean = notebook.eval(f"[sum(b - a for a, b in c[2]) for c in {facts}.proved.clean.values()]")
     if notebook.eval("__import__('checkpoint_kernel').dirty_pages.available()") is not None:
         pytest.skip("this kernel cannot tell dirty pages")
     assert clean

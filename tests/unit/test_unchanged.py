@@ -201,7 +201,7 @@ class TestManyVariables:
     def test_no_line_of_python_runs_for_each(self, tmp_path: Path) -> None:
         def lines_of_one_look(number: int) -> int:
             checkpointer = self.kernel(tmp_path, number).checkpointer
-            facts = checkpointer._facts_of("cell", IDLE)
+            live = checkpointer._shell.user_ns
             lines = 0
 
             def count(_frame: types.FrameType, event: str, _arg: Any) -> Any:
@@ -212,10 +212,10 @@ class TestManyVariables:
             before = sys.gettrace()
             sys.settrace(count)
             try:
-                facts = checkpointer._what_is_unchanged(facts)
+                proved = checkpointer.carry_over.proved(live)
             finally:
                 sys.settrace(before)
-            assert len(facts.carried) > number
+            assert len(proved.units) > number
             return lines
 
         assert lines_of_one_look(500) < lines_of_one_look(20) + 100
@@ -229,4 +229,4 @@ class TestManyVariables:
         assert carried is not None
         assert carried > 20
         assert checkpointer._facts is not None
-        assert checkpointer._facts.carried == ()
+        assert checkpointer._facts.proved.units == ()

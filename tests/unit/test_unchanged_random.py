@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 from incremental import Forked, Incremental, Interrupted, Taken, assert_same, shape
 
-from checkpoint_kernel import checkpoint, dirty_pages, restore, snapshot
+from checkpoint_kernel import dirty_pages, restore, snapshot, unchanged
 from checkpoint_kernel.touched import Touched
 
 pytestmark = [
@@ -352,7 +352,7 @@ class Notebook(RuleBasedStateMachine):
     def is_asked_beside_a_cell(self, cell: str) -> None:
         """A user expression of a frontend's."""
         self._save()
-        touches = self.kernel.checkpointer.touches
+        touches = self.kernel.checkpointer.carry_over.touches
         touches.begin(cell)
         with contextlib.suppress(Exception), _quiet():
             eval(compile(cell, "<expression>", "single"), self.kernel.shell.user_ns)
@@ -374,7 +374,7 @@ class Notebook(RuleBasedStateMachine):
     def restores_by_hand(self, some: set[str]) -> None:
         kernel = self.kernel
         assert self.committed is not None
-        kernel.checkpointer.touches.add(Touched(blind="a restore by hand"))
+        kernel.checkpointer.carry_over.touches.add(Touched(blind="a restore by hand"))
         restore.on_request(kernel.shell, kernel.store, self.committed.manifest, some)
         kernel.checkpointer.changed()
 
@@ -477,7 +477,7 @@ def test_nor_is_a_page_that_was_written_to_with_dirty_pages(
 
 def follow_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also smaller buffers; and leave nothing out of a fork, for the dump of everything."""
-    monkeypatch.setattr(checkpoint, "_FOLLOWED_FROM", 64 << 10)
+    monkeypatch.setattr(unchanged, "_FOLLOWED_FROM", 64 << 10)
     monkeypatch.setattr(snapshot, "_WORTH_ADVISING", 1 << 40)
 
 
