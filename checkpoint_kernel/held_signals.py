@@ -12,16 +12,40 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import contextlib
 import ctypes
+import os
 import signal
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 _NUMBERS: Final = sorted(
     int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 )
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """What one `held_back` has replaced."""
+
+    thread: int
+    note: Callable[[int, types.FrameType | None], None]
+    before: dict[int, Any] = field(default_factory=dict)  # signal -> its handler
+
+    def put_back(self) -> None:
+        try:
+            for number, handler in self.before.items():
+                # The block itself may have set another one (a kernel that ends does).
+                if _signal.getsignal(number) is self.note:
+                    _signal.signal(number, handler)
+        except BaseException:  # of a handler that is back: the others are still to come
+            self.put_back()
+            raise
+
+
+_blocks: Final[list[_Block]] = []  # that have not ended, the innermost last
 
 
 @contextlib.contextmanager
@@ -40,24 +64,38 @@ def held_back(*, in_pending_call: bool = False) -> Iterator[None]:
     def note(number: int, _frame: types.FrameType | None) -> None:
         due.append(number)
 
-    before: dict[int, Any] = {}
+    block = _Block(threading.get_ident(), note)
     try:
+        _blocks.append(block)  # before the first is replaced: another thread may fork at any moment
         for number in _NUMBERS:
             handler = _signal.getsignal(number)
             if callable(handler):
-                before[number] = handler
+                block.before[number] = handler
                 _signal.signal(number, note)
         yield
     finally:
-        for number, handler in before.items():
-            # The block itself may have set another one (a kernel that ends does).
-            if _signal.getsignal(number) is note:
-                _signal.signal(number, handler)
-        if in_pending_call:
-            for number in due:
-                trip_after_pending_call(number)
-        else:
-            _deliver(due, before)
+        try:
+            block.put_back()
+        finally:
+            _blocks.remove(block)
+            if in_pending_call:
+                for number in due:
+                    trip_after_pending_call(number)
+            else:
+                _deliver(due, block.before)
+
+
+def _in_forked_child() -> None:
+    """Another thread has forked: nobody in its child would end the blocks of the main thread.
+
+    What a signal does there is up to the user's handlers. A child that the main thread forks
+    inside a block ends the block by itself.
+    """
+    while _blocks and _blocks[-1].thread != threading.get_ident():
+        _blocks.pop().put_back()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
 
 
 def _deliver(due: list[int], handlers: dict[int, Any]) -> None:

@@ -6,11 +6,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from checkpoint_kernel import held_signals
 from checkpoint_kernel.held_signals import held_back
 from checkpoint_kernel.safe_point import MainThreadCall
 
@@ -115,6 +116,89 @@ def test_in_another_thread_nothing_is_touched() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
+
+
+def test_a_handler_that_raises_while_they_are_put_back_costs_no_other_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handler = lambda *_: None  # noqa: E731
+    signal.signal(signal.SIGUSR1, handler)
+    signal.signal(signal.SIGUSR2, handler)
+    put = held_signals._signal.signal
+
+    def interrupted(number: int, new: Any) -> None:
+        put(number, new)
+        if new is signal.default_int_handler:
+            send(signal.SIGINT)
+
+    def block() -> None:
+        with held_back():
+            send(signal.SIGUSR2)
+            monkeypatch.setattr(held_signals._signal, "signal", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert signal.getsignal(signal.SIGUSR1) is handler
+    assert signal.getsignal(signal.SIGUSR2) is handler
+    assert not held_signals._blocks
+
+
+def in_child(look: Callable[[], Any]) -> str:
+    """The repr of what a forked child sees."""
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write_fd, repr(look()).encode())
+        finally:
+            os._exit(0)
+    os.close(write_fd)
+    with open(read_fd, "rb") as pipe:
+        seen = pipe.read().decode()
+    os.waitpid(pid, 0)
+    return seen
+
+
+def handlers_now() -> list[Any]:
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)]
+
+
+def in_child_of_another_thread(look: Callable[[], Any]) -> str:
+    seen: list[str] = []
+    thread = threading.Thread(target=lambda: seen.append(in_child(look)))
+    thread.start()
+    thread.join()
+    return seen[0]
+
+
+def test_the_child_of_another_thread_has_the_users_handlers() -> None:
+    """Nobody in it ends the blocks of the main thread: SIGTERM would do nothing to it."""
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    users = repr(handlers_now())
+    with held_back(), held_back():
+        assert repr(handlers_now()) != users
+        assert in_child_of_another_thread(handlers_now) == users
+    assert repr(handlers_now()) == users
+
+
+def test_the_child_of_another_thread_holds_back_for_itself() -> None:
+    def look() -> list[Any]:
+        with held_back():
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return ran
+
+    ran: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _: ran.append(int(number)))
+    with held_back():
+        assert in_child_of_another_thread(look) == repr([int(signal.SIGUSR1)])
+
+
+def test_the_child_of_the_main_thread_holds_back_until_the_block_ends() -> None:
+    with held_back():
+        inside = in_child(handlers_now)
+        now = repr(handlers_now())
+    assert inside == now
+    assert "note" in inside
 
 
 def test_a_ctrl_c_during_a_pending_call_is_raised_in_the_code_it_interrupted(
