@@ -26,10 +26,11 @@ from .protected_range import DENSE, ProtectedRange, TooDense, stride
 from .segment_maps import SegmentMaps, TooLong
 from .userfaultfd import Unavailable, WriteProtection
 
-# What the main thread may spend in one follow(); the rest is done at later calls.
+# What the main thread may work in one follow(); the rest is done at later calls. Its own time, as
+# a busy machine should not have everything looked at.
 FOLLOW_LIMIT_S: Final = 0.002
 # And in one look() at restored memory; what is not done by then counts as written.
-SEGMENTS_LIMIT_S: Final = 0.002
+SEGMENTS_LIMIT_S: Final = 0.004
 # A range that is written densely, or cannot be followed, rests for so many calls of follow()
 # that name it; doubled each time up to the second figure.
 FIRST_REST: Final = 8
@@ -94,7 +95,7 @@ class DirtyPages:
         """
         if not self._here():
             return
-        deadline = time.monotonic() + FOLLOW_LIMIT_S
+        deadline = time.thread_time() + FOLLOW_LIMIT_S
         wanted = {} if self._devices_wrote else dict.fromkeys(ranges)
         for key in self._protected.keys() - wanted.keys():
             self._forget(key)
@@ -108,7 +109,7 @@ class DirtyPages:
             if key in self._restored or self._resting(key):
                 continue
             if key not in self._protected:
-                if time.monotonic() > deadline or len(self._protected) >= MOST_RANGES:
+                if time.thread_time() > deadline or len(self._protected) >= MOST_RANGES:
                     continue
                 lookup = lookup or self._lookup()
                 self._begin(key, lookup)
@@ -138,7 +139,7 @@ class DirtyPages:
                 self._forget_all()
                 return nothing
             answer = {key: self._look_at(key) for key in list(self._protected)}
-            deadline = time.monotonic() + SEGMENTS_LIMIT_S
+            deadline = time.thread_time() + SEGMENTS_LIMIT_S
             for key in list(self._restored):
                 answer[key] = self._look_at_restored(key, deadline)
             return answer
@@ -193,7 +194,7 @@ class DirtyPages:
     def _unregister(self, deadline: float) -> None:
         for interval, at in list(self._leaving.items()):
             try:
-                while at < interval[1] and time.monotonic() < deadline:
+                while at < interval[1] and time.thread_time() < deadline:
                     end = stride(at, interval[1])
                     self._kernel.unregister(at, end)
                     at = end

@@ -52,9 +52,9 @@ class ProtectedRange:
         return self._proved == self.end
 
     def protect_more(self, deadline: float) -> None:
-        """Protect the next strides, as far as the step and the time (monotonic) allow."""
+        """Protect the next strides, as far as the step and the time (`time.thread_time`) allow."""
         goal = self._goal()
-        while self._reached < goal and time.monotonic() < deadline:
+        while self._reached < goal and time.thread_time() < deadline:
             end = stride(self._reached, goal)
             regions = self._kernel.protect(self._reached, end)
             if not all(region.written for region in regions):

@@ -49,12 +49,12 @@ class SegmentMaps:
     def look(self, lookup: Lookup, own_pages: OwnPages, deadline: float) -> list[Interval]:
         """Where the segments are shown now as they were at the last look.
 
-        `deadline`: time.monotonic(). Raises OSError, TooLong.
+        `deadline`: time.thread_time(). Raises OSError, TooLong.
         """
         parts = self._parts_now(lookup, deadline)
         shown: list[Interval] = []
         stride = _LEAST_STRIDE_BYTES
-        now = time.monotonic()
+        now = time.thread_time()
         for part in parts:
             at = part.start
             while at < part.end:
@@ -62,7 +62,7 @@ class SegmentMaps:
                     raise TooLong
                 end = min(at + stride, part.end)
                 shown += intervals.gaps(at, end, own_pages(at, end))
-                at, before, now = end, now, time.monotonic()
+                at, before, now = end, now, time.thread_time()
                 quick = now - before < _QUICK_S
                 stride = min(2 * stride, _MOST_STRIDE_BYTES) if quick else _LEAST_STRIDE_BYTES
         shown = intervals.joined(shown)
@@ -79,7 +79,7 @@ class SegmentMaps:
         """What is mapped, neighbours made one: madvise splits and joins maps."""
         parts: list[_Part] = []
         for mapping in mappings(self._start, self._end, lookup):
-            if time.monotonic() > deadline:
+            if time.thread_time() > deadline:
                 raise TooLong
             start, end = max(mapping.start, self._start), min(mapping.end, self._end)
             if mapping.segment is not None:
