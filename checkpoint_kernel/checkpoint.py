@@ -18,7 +18,7 @@ import operator
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -159,16 +159,17 @@ class Checkpointer:
         if self.stale_since is None:
             self.stale_since = time.monotonic()
 
-    def take(self, reason: str, position: Position) -> bool:
+    def take(self, reason: str, position: Position, *, waits: bool = True) -> bool:
         """Begin a checkpoint of this very moment; True if one was begun.
 
         For the main thread, between two bytecodes. A failure is in `settled`; what is raised
-        is the user's own: Ctrl-C, and other signal handlers.
+        is the user's own: Ctrl-C, and other signal handlers. `waits`: for another thread that is
+        settling the checkpoint before.
         """
         forks = snapshot.available() is None
         # In place it may take long: there the user's Ctrl-C works.
-        with held_back() if forks else contextlib.nullcontext(), self._lock:
-            if self._child is not None or self._inside:
+        with held_back() if forks else contextlib.nullcontext(), self._locked(waits) as ours:
+            if not ours or self._child is not None or self._inside:
                 return False
             self._inside = True
             try:
@@ -181,6 +182,16 @@ class Checkpointer:
                 raise
             finally:
                 self._inside = False
+
+    @contextlib.contextmanager
+    def _locked(self, waits: bool) -> Iterator[bool]:
+        """Settling takes long where there are thousands of variables: a cell need not wait."""
+        ours = self._lock.acquire(blocking=waits)
+        try:
+            yield ours
+        finally:
+            if ours:
+                self._lock.release()
 
     def _begin(self, reason: str, position: Position, forks: bool) -> bool:
         started = time.perf_counter()
@@ -282,9 +293,14 @@ class Checkpointer:
 
     # --- watch --------------------------------------------------------------------------
 
-    def watch(self, wait_s: float = 0.0) -> bool:
-        """See to the snapshot process; True when none lives (any more). Any thread."""
-        with held_back(), self._lock:
+    def watch(self, wait_s: float = 0.0, *, waits: bool = True) -> bool:
+        """See to the snapshot process; True when none lives (any more). Any thread.
+
+        Unless it `waits`, False also while another thread is settling.
+        """
+        with held_back(), self._locked(waits) as ours:
+            if not ours:
+                return False
             if self._child is None and self._blame.tries_again(time.monotonic()):
                 self.changed()
             if self._child is None or self._inside:

@@ -258,7 +258,7 @@ class Clockwork(threading.Thread):
         self._asked_at = None
         self._last_taken = now
         try:
-            checkpointer.take("mid-cell", position)
+            checkpointer.take("mid-cell", position, waits=False)
         finally:
             checkpointer.changed()  # the cell goes on changing things behind this checkpoint
 
@@ -270,10 +270,10 @@ class Clockwork(threading.Thread):
 
     def _take_between_cells(self, awaited: bool = False) -> None:
         checkpointer = self._checkpointer
-        ready = checkpointer is not None and checkpointer.watch()
+        ready = checkpointer is not None and checkpointer.watch(waits=False)
         if checkpointer is not None and ready and self._waiting_s(awaited=awaited) <= 0:
             self._others.look()
-            checkpointer.take("cell", IDLE)
+            checkpointer.take("cell", IDLE, waits=False)
             self._others.looked()
         self._wake.set()  # to see to the snapshot process, or to come back when it is due
 

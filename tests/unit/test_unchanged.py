@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable
@@ -230,3 +231,25 @@ class TestManyVariables:
         assert carried > 20
         assert checkpointer._facts is not None
         assert checkpointer._facts.proved.units == ()
+
+
+def test_a_cell_does_not_wait_while_another_thread_settles(tmp_path: Path) -> None:
+    kernel = Incremental(tmp_path)
+    kernel.run("x = 1")
+    checkpointer = kernel.checkpointer
+    settling, over = threading.Event(), threading.Event()
+
+    def settles() -> None:
+        with checkpointer._lock:
+            settling.set()
+            over.wait(30)
+
+    thread = threading.Thread(target=settles)
+    thread.start()
+    settling.wait()
+    assert not checkpointer.watch(waits=False)
+    assert not checkpointer.take("cell", IDLE, waits=False)
+    assert checkpointer.stale_since is not None, "it is taken later"
+    over.set()
+    thread.join()
+    assert checkpointer.watch(waits=False)
