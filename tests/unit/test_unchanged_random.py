@@ -115,7 +115,7 @@ MAKING = [
     "{a} = {b}[3:9]",
     "{a} = {b}.reshape(2, -1)",
     "{a} = np.frombuffer({b}, 'u1')",
-    "{a} = np.lib.stride_tricks.as_strided({b}, (2,), (8,))",
+    "{a} = np.lib.stride_tricks.as_strided({b}, (min(2, len({b})),), {b}.strides[:1])",
     "{a} = counter({b})",
     "{a} = {b}.append",
     "{a} = {b}.parts",
@@ -203,7 +203,8 @@ LASTING = [
     ("{f} = exec", "{f}('outside.change(v' + '{n})')"),
     (
         "{a}.append('mark {n}')\nfrom gc import get_objects as {f}",
-        "[o.append(2) for o in {f}() if type(o) is list and o[-1:] == ['mark {n}']]",
+        "[o.append(2) for o in {f}() if type(o) is list and o and type(o[-1]) is str"
+        " and o[-1] == 'mark {n}']",
     ),
     ("outside.held = {a}.ctypes.data", "outside.poke_at(outside.held)"),
 ]
