@@ -104,7 +104,7 @@ class Blame:
     def _is_suspected(self, names: list[str]) -> bool:
         suspects = {**self._variables, **self._frames}
         tried = any(name in suspects and suspects[name].on_trial for name in names)
-        return tried or names == self._killed_with
+        return tried or (bool(names) and names == self._killed_with)
 
     def _leave_out(
         self, names: Iterable[str], reason: str, live: dict[str, Any], since: float

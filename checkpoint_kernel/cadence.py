@@ -1,6 +1,6 @@
 """How often checkpoints may be taken: at most a share of the user's time and of a core.
 
-Pure arithmetic on a monotonic clock in seconds. Both budgets hold for every minute, with bursts
+Pure arithmetic on a monotonic clock in seconds. Both budgets are for every minute, with bursts
 inside it; but where somebody waits for the pause (a cell that follows at once, a cell that is
 running) each pause is paid for before the next one. The budgets only stretch the cadence: the
 background's never holds the newest state back longer than `LAST_STATE_S`.

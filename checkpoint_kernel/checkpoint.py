@@ -46,7 +46,7 @@ from .carry_over import CarryOver, Proved
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .manifest import LeftBehind, Manifest, Skipped
-from .safe_point import Position
+from .safe_point import IDLE, Position
 from .session import Session
 from .store import Store
 from .touched import by_code
@@ -186,8 +186,10 @@ class Checkpointer:
     @contextlib.contextmanager
     def _locked(self, waits: bool) -> Iterator[bool]:
         """Settling takes long where there are thousands of variables: a cell need not wait."""
-        ours = self._lock.acquire(blocking=waits)
+        ours = False
         try:
+            with held_back():  # a Ctrl-C in between would leave it locked for ever
+                ours = self._lock.acquire(blocking=waits)
             yield ours
         finally:
             if ours:
@@ -200,7 +202,7 @@ class Checkpointer:
             self._trouble(refused)
             return False
         if not staging.is_possible():
-            return False  # the clock asks again
+            return False  # soon, but not now: the clock asks again
         facts = self._facts_of(reason, position)
         if not forks:
             self._in_place(facts)
@@ -225,12 +227,16 @@ class Checkpointer:
                 room_bytes,
             ):
                 child = snapshot.fork(work, unneeded)
+        except staging.DeviceBusy:
+            self.stale_since = before_fork
+            return False  # as above
         except OSError as why:
             self.stale_since = before_fork
             self._trouble(str(why))
             return False
         self._collections.begin()
-        self._child, self._facts = child, facts
+        # Not the frames: they would keep what the user's functions hold, long after these end.
+        self._child, self._facts = child, replace(facts, position=IDLE)
         self._in_hand, self._alive, self._committed, self._failed = [], False, None, None
         pause_s = time.perf_counter() - started
         self.settled.pauses_s.append(pause_s)
@@ -277,7 +283,7 @@ class Checkpointer:
     def _in_place(self, facts: Facts) -> None:
         """Where no snapshot process can be had, the user waits for all of it."""
         started = time.perf_counter()
-        self._facts, self._committed = facts, None
+        self._facts, self._committed = replace(facts, position=IDLE), None
 
         def report(**fields: Any) -> None:
             self._take_in(fields)

@@ -33,6 +33,8 @@ GRACE_S: Final = 5.0
 # not again for a while.
 _WATCH_LIMIT_S: Final = 2.0
 _WATCH_PAUSE_S: Final = 60.0
+# What could not be taken for the moment is asked for again after this.
+_SOON_S: Final = 1.0
 # The reply and the idle status are on their way by then: nobody waits for the checkpoint.
 AFTER_REPLY_S: Final = 0.005
 
@@ -258,7 +260,8 @@ class Clockwork(threading.Thread):
         self._asked_at = None
         self._last_taken = now
         try:
-            checkpointer.take("mid-cell", position, waits=False)
+            if not checkpointer.take("mid-cell", position) and checkpointer.settled.trouble is None:
+                self._last_taken = now - self._interval_s + _SOON_S
         finally:
             checkpointer.changed()  # the cell goes on changing things behind this checkpoint
 

@@ -12,6 +12,7 @@ import functools
 import gc
 import os
 import sys
+import time
 import types
 from collections.abc import Iterable
 from typing import Any, Final
@@ -24,6 +25,8 @@ _KINDS: Final = ("cuda", "xpu")  # of devices that a forked process must not tou
 _ROW_WORDS: Final = 1 << 18  # 1 MB
 _ROWS: Final = 8  # at a time: 48 MB of the device's memory while digesting
 _KEYS: Final = 2
+_POLL_S: Final = 0.002
+_SEARCH_S: Final = 0.3  # of this thread's own time
 # What a sparse tensor is made of, instead of a storage.
 _PARTS: Final = ("_indices", "_values", "crow_indices", "ccol_indices", "col_indices",
                  "row_indices", "values")  # fmt: skip
@@ -52,19 +55,22 @@ def below(roots: Iterable[Any], torch: Any) -> dict[int, Any]:
     """Storages on a device that objects lead to, by the address of the C++ object.
 
     Follows what the garbage collector would follow, and the gradients and parts of tensors; not
-    into modules, classes, and functions that can be imported.
+    into modules, nor classes that can be imported. The last roots first, and for a while only.
     """
     found: dict[int, Any] = {}
     seen: dict[int, Any] = {}  # kept, so that no other object gets its id
     left = list(roots)
-    numpy_array = getattr(sys.modules.get("numpy"), "ndarray", ())
-    while left:
+    numpy_array = getattr(sys.modules.get("numpy"), "ndarray", None)
+    deadline = time.thread_time() + _SEARCH_S
+    while left and (len(seen) % 256 or time.thread_time() < deadline):
         obj = left.pop()
         if id(obj) in seen or kinds.is_leaf(obj):
             continue
         seen[id(obj)] = obj
         cls = type(obj)
-        if issubclass(cls, type | types.ModuleType):
+        if issubclass(cls, types.ModuleType):
+            continue
+        if issubclass(cls, type) and not kinds.saved_by_value(obj):
             continue
         if issubclass(cls, types.FunctionType):
             left += [*(obj.__closure__ or ()), *(obj.__defaults__ or ())]
@@ -76,7 +82,7 @@ def below(roots: Iterable[Any], torch: Any) -> dict[int, Any]:
             _note(obj, found)
         elif cls is torch.TypedStorage:
             _note(obj._untyped_storage, found)
-        elif numpy_array and issubclass(cls, numpy_array) and obj.dtype.hasobject:
+        elif cls is numpy_array and obj.dtype.hasobject:
             left += obj.ravel().tolist()
         left += gc.get_referents(obj)
     return found
@@ -103,9 +109,22 @@ def _note(storage: Any, found: dict[int, Any]) -> None:
         found[storage._cdata] = storage
 
 
-def synchronize(device: Any, torch: Any) -> None:
-    """Wait until all streams of a device have done what was asked of them."""
-    getattr(getattr(torch, device.type), "synchronize", lambda _: None)(device)
+def synchronize(device: Any, torch: Any, limit_s: float) -> bool:
+    """Wait until all streams of a device have done what was asked of them; whether they have.
+
+    `limit_s` is for the current stream, which mostly has all the work.
+    """
+    backend = getattr(torch, device.type)
+    if device.type in _KINDS:
+        reached = backend.Event()
+        reached.record(backend.current_stream(device))
+        deadline = time.monotonic() + limit_s
+        while not reached.query():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_S)
+    backend.synchronize(device)
+    return True
 
 
 def copied(storage: Any) -> Any:

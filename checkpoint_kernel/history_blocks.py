@@ -69,13 +69,21 @@ def _texts(inputs: Iterable[Any]) -> list[str]:
 def _source(name: str, entry: Any, cells: dict[str, int]) -> list[Any]:
     """An entry of linecache: its name, and the number of a cell and how its text ends, if that
     is all there is to it, else all of it. Nothing, if only the name is known."""
-    if entry is None:
+    if not _is_sound(entry):
         return [name]
     text = "".join(entry[2])
     cell = text.rstrip("\n")
     if cell in cells and tuple(entry) == _linecache_entry(name, text):
         return [name, cells[cell], text[len(cell) :]]
     return [name, entry]
+
+
+def _is_sound(entry: Any) -> bool:
+    """Size, time of change, lines, full name, as linecache says: anybody can write to it."""
+    match entry:
+        case (int(), int() | float() | None, [*lines], str()):
+            return all(type(line) is str for line in lines)
+    return False
 
 
 def _lines(name: str, held: list[Any], parsed: list[str]) -> Any:

@@ -59,6 +59,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         """Restore, then serve. Messages are answered only after this."""
         self._pid = os.getpid()
         self._open_store()
+        self._others = Others()  # before threads of the user's are restored
         self._restore()
         self.shell.register_magics(CheckpointMagics(self.shell, self))
         self._hook()
@@ -102,7 +103,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         shell = self.shell
         settings = self.session_record.settings
         self.clockwork = Clockwork(
-            self.checkpointer, self.recorder, shell.user_ns, Others(),
+            self.checkpointer, self.recorder, shell.user_ns, self._others,
             settings.checkpoint_interval, settings.checkpoint_after_cell, self._when_idle,
         )  # fmt: skip
         shell.events.register("pre_run_cell", self._guarded(self._cell_begins))

@@ -29,9 +29,11 @@ def names(checkpoint: Manifest, report: RestoreReport) -> tuple[str, ...]:
 
 def still(left: tuple[LeftBehind, ...], newest: Manifest | None) -> tuple[LeftBehind, ...]:
     """What is left behind unless the newest checkpoint holds it: made anew, or restored since."""
-    if not left or newest is None or newest.id in {each.checkpoint for each in left}:
-        return left  # nothing has been saved since that restore
-    return _without(left, set(newest.names))
+    if newest is None:
+        return left
+    before = tuple(each for each in left if newest.time <= each.since)
+    later = (each for each in left if newest.time > each.since)
+    return (*before, *_without(later, set(newest.names)))
 
 
 def _without(left: Iterable[LeftBehind], gone: set[str]) -> tuple[LeftBehind, ...]:

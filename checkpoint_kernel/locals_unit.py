@@ -70,8 +70,8 @@ def drafts(
             )  # fmt: skip
         except _TooMuch:
             return _TOO_MUCH
-        except BaseException:
-            return "it cannot be saved"
+        except BaseException as why:
+            return f"it cannot be saved: {units.one_line(why)}"
         return draft
 
     draft = pickle(held, _LIMIT_S, _LIMIT_BYTES)

@@ -90,9 +90,9 @@ def _aside(classes: Iterable[type], hooks: tuple[str, ...]) -> Iterator[None]:
         for name in hooks
         if name in vars(cls) and kinds.saved_by_value(cls)
     }
-    for cls, name in taken:
-        type.__delattr__(cls, name)
     try:
+        for cls, name in taken:
+            type.__delattr__(cls, name)
         yield
     finally:
         for (cls, name), hook in taken.items():

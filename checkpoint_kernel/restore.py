@@ -133,7 +133,7 @@ def on_request(
     with _all_or_nothing(shell.user_ns):
         outcome = load(
             shell.user_ns, store, checkpoint, wanted=asked.__contains__ if asked else _is_variable,
-            prefer_live=bool(asked), doubtful=bool(asked),
+            prefer_live=bool(asked), doubtful=bool(asked), interruptible=True,
         )  # fmt: skip
     bind(shell, outcome.values)
     # The texts of the cells, for tracebacks and `inspect.getsource`; this session's history stays.
@@ -175,6 +175,7 @@ def load(
     wanted: Callable[[str], bool] = lambda name: True,
     prefer_live: bool = False,
     doubtful: bool = False,
+    interruptible: bool = False,
     copy_bytes: int = COPY_BYTES,
     mapping: bool = True,
     about_to_load: Callable[[Unit], None] = lambda unit: None,
@@ -187,6 +188,7 @@ def load(
     variables by then stays.
 
     `doubtful`: also units that a call was changing and of which there is no earlier version.
+    `interruptible`: a Ctrl-C breaks it off, and is no fault of the unit that is being loaded.
     `copy_bytes`: of smaller buffers no more than that is copied, the rest is mapped. What is
     mapped waits for `store.verification.begin()`.
     """
@@ -202,6 +204,7 @@ def load(
         loader.wanted = wanted
         loader.about_to_load = about_to_load
         loader.doubtful = doubtful
+        loader.interruptible = interruptible
         outcome = Outcome(loader.bound, {}, loader.older, loader.on_cpu, loader.mapped)
         for unit in units:
             try:
@@ -258,6 +261,7 @@ class _Loader:
         self._leave_out = leave_out
         self._prefer_live = prefer_live
         self.wanted: Callable[[str], bool] = lambda name: False
+        self.interruptible = False
         self.about_to_load: Callable[[Unit], None] = lambda unit: None
         self._units = {unit.id: unit for unit in checkpoint.units}
         self._home = {
@@ -344,6 +348,8 @@ class _Loader:
             except (StoreError, OSError) as why:
                 raise CannotLoad(str(why)) from why
             except BaseException as why:  # a __setstate__ may raise anything, SystemExit too
+                if self.interruptible and isinstance(why, KeyboardInterrupt):
+                    raise
                 # Anew from the store: the half that was made may have changed what it was given.
                 if not (isinstance(why, NameError) and self._bring(why.name or "")):
                     raise CannotLoad(f"loading it failed: {type(why).__name__}: {why}") from why

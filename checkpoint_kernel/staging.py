@@ -24,6 +24,7 @@ from . import device_memory
 from .arrays import IN_BAND_BYTES
 from .refusals import Refusal, Unsavable
 
+_BUSY_S: Final = 0.5
 _PROT_NONE: Final = 0
 _MAP_NORESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -32,6 +33,10 @@ _LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, c
 _LIBC.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 Place = tuple[str, int]  # a payload of the store, and the number of a storage in it
+
+
+class DeviceBusy(Exception):
+    """The device has more queued than somebody should wait for: not now."""
 
 
 class NotStaged(Unsavable):
@@ -113,27 +118,31 @@ class Staging:
         """For a fork: copies of what variables and other objects lead to, gone in the end.
 
         Neither is asked for where no device is in use. `room_bytes`: what the copies may take.
+        Raises DeviceBusy.
         """
         global _copies
         _copies = {}
         try:
             if is_needed():
-                _copies = self._stage(variables(), local(), room_bytes, sys.modules["torch"])
+                torch = sys.modules["torch"]
+                _copies = self._stage(variables(), tuple(local()), room_bytes, torch)
             yield
         finally:
             _copies = None
 
     def _stage(
-        self, variables: Mapping[str, Any], local: Iterable[Any], room_bytes: int, torch: Any
+        self, variables: Mapping[str, Any], local: tuple[Any, ...], room_bytes: int, torch: Any
     ) -> dict[int, HostCopy | Refusal]:
         kinds = (torch.Tensor, torch.nn.Module, torch.optim.Optimizer)
-        names = [n for n, v in variables.items() if n in self._names or issubclass(type(v), kinds)]
-        storages = device_memory.below([*(variables[name] for name in names), *local], torch)
+        roots = [v for name, v in variables.items() if name in self._names]
+        # What is found first should be what most probably has something.
+        certain = [v for v in (*variables.values(), *local) if issubclass(type(v), kinds)]
+        storages = device_memory.below([*local, *roots, *certain], torch)
         copies: dict[int, HostCopy | Refusal] = {}
         ready: dict[Any, Refusal | None] = {}  # by device
         for key, storage in storages.items():
             if storage.device not in ready:
-                ready[storage.device] = _failing(device_memory.synchronize, storage, torch)
+                ready[storage.device] = _waited_for(storage, torch)
             copy = ready[storage.device] or self._copy(storage, room_bytes, torch)
             if isinstance(copy, HostCopy) and copy.place is None:
                 room_bytes -= copy.length
@@ -188,9 +197,11 @@ def too_large(storage: Any, room_bytes: int) -> Refusal:
     )
 
 
-def _failing(action: Callable[..., None], storage: Any, torch: Any) -> Refusal | None:
+def _waited_for(storage: Any, torch: Any) -> Refusal | None:
+    """The device has done its work, or fails."""
     try:
-        action(storage.device, torch)
+        if not device_memory.synchronize(storage.device, torch, _BUSY_S):
+            raise DeviceBusy
     except RuntimeError as why:
         return _failed(storage, why)
     return None

@@ -242,7 +242,7 @@ class _Partitioner:
                 try:
                     kind = _kind(value)
                 except Exception as why:  # a metaclass may raise anything
-                    reason = f"its type cannot be looked at: {_one_line(why)}"
+                    reason = f"its type cannot be looked at: {one_line(why)}"
                     self._skipped.append(Skipped(name, type_name(value), reason))
                     continue
                 draft = Draft(kind, {})
@@ -273,7 +273,7 @@ class _Partitioner:
         except MemoryError:
             self._skip(draft, "saving it takes more memory than there is", None)
         except BaseException as why:  # a __reduce__ may raise anything, SystemExit too
-            self._skip(draft, f"saving it failed: {_one_line(why)}", None)
+            self._skip(draft, f"saving it failed: {one_line(why)}", None)
         self._drafts.append(draft)
 
     def _is_closed(self, draft: Draft) -> bool:
@@ -396,7 +396,8 @@ def _refusal_text(draft: Draft, why: Unsavable) -> str:
     return f"it holds a {what}, which cannot be saved: {why.refusal.reason}"
 
 
-def _one_line(why: BaseException) -> str:
+def one_line(why: BaseException) -> str:
+    """An exception as part of a reason that users read."""
     text = " ".join(str(why).split())
     return f"{type(why).__name__}: {text[:300]}" if text else type(why).__name__
 

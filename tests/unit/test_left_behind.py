@@ -55,6 +55,8 @@ def test_what_a_later_checkpoint_holds_is_left_behind_no_more() -> None:
 
 def test_the_checkpoint_that_was_restored_is_no_later_one() -> None:
     one = holding(1, "a")
-    left = (LeftBehind(one.id, ("a",), 5.0),)
+    left = (LeftBehind(one.id, ("a",), one.time + 5),)
     assert left_behind.still(left, one) == left
     assert left_behind.still(left, None) == left
+    assert left_behind.still(left, replace(holding(2, "a"), time=one.time + 1)) == left
+    assert left_behind.still(left, replace(holding(3, "a"), time=one.time + 6)) == ()

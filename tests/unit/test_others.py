@@ -48,6 +48,18 @@ def test_a_thread_that_has_ended_counts(others: Others) -> None:
     assert others.have_run()
 
 
+def test_little_counts_too(others: Others) -> None:
+    held: dict[str, list[int]] = {}
+    thread = threading.Thread(target=lambda: held.update(a=list(range(10_000))))
+    take(others)
+    thread.start()
+    while "a" not in held:  # not joined: that would be work of the main thread's
+        time.sleep(0.01)
+    assert others._worked().others_ns - others._seen.others_ns > 50_000
+    assert others.have_run()
+    thread.join()
+
+
 def test_one_that_only_waits_does_not(others: Others) -> None:
     done = threading.Event()
     thread = threading.Thread(target=done.wait)

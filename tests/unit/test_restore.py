@@ -372,6 +372,23 @@ class TestLoadingCodeUsesGlobals:
         assert list(reasons(report)) == ["needy"]
         assert (shell.user_ns["needy"], shell.user_ns["other"]) == ("live", [1])
 
+    def test_on_request_a_ctrl_c_in_loading_code_breaks_it_off(
+        self, shell: Any, store: Store
+    ) -> None:
+        interactive.run(
+            shell,
+            "class Slow:\n"
+            "    def __setstate__(self, state):\n"
+            "        if stop: raise KeyboardInterrupt\n"
+            "a, slow, stop, gone = [1], Slow(), False, [3]\nslow.x = 1",
+        )
+        saved = interactive.save(shell, store)
+        interactive.run(shell, "a = 'live'; stop = True; del gone")
+        with pytest.raises(KeyboardInterrupt):
+            restore.on_request(shell, store, saved, ["a", "slow", "gone"])
+        assert shell.user_ns["a"] == "live"
+        assert "gone" not in shell.user_ns
+
     def test_on_request_a_restore_that_is_broken_off_leaves_the_live_values(
         self, shell: Any, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -5,7 +5,9 @@ What only a device can show is in tests/e2e/test_on_a_device.py.
 
 from __future__ import annotations
 
+import collections
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +119,21 @@ class TestFinding:
     def test_modules_and_classes_are_not_entered(self) -> None:
         module = type(sys)("a_module")
         module.tensor = torch.rand(LARGE)
-        assert below(module, type("C", (), {"t": module.tensor}), test_values_of_locals) == set()
+        assert below(module, collections.OrderedDict, test_values_of_locals) == set()
+
+    def test_a_class_of_the_notebook_is_entered_also_from_its_instances(self) -> None:
+        config = type("Config", (), {"weights": torch.rand(LARGE), "__module__": "__main__"})
+        assert below(config) == below(config()) == {key(config.weights)}
+
+    def test_among_millions_of_objects_what_is_certain_is_found(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(device_memory, "_SEARCH_S", 0.01)
+        model, rows = torch.nn.Linear(1000, 1000), [{"k": [n]} for n in range(300_000)]
+        began = time.thread_time()
+        with Staging().staged(dict, lambda: (model, rows), 1 << 30):
+            assert set(staging._copies or ()) == {key(model.weight)}
+        assert time.thread_time() - began < 1.0
 
     def test_cycles_end(self) -> None:
         ring: list[Any] = [torch.rand(LARGE)]
@@ -339,6 +355,17 @@ class TestRefused:
         [copy] = staged({"t": torch.rand(LARGE)})
         assert isinstance(copy, HostCopy)
         assert (copy.digest, copy.place) == (None, None)
+
+    def test_a_device_that_has_much_to_do_is_not_waited_for(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(device_memory, "synchronize", lambda *_: False)
+        kernel = Incremental(tmp_path)
+        kernel.run("import torch; t = torch.ones(300_000)")
+        assert not kernel.checkpointer.take("cell", IDLE)
+        assert staging._copies is None
+        assert kernel.checkpointer.settled.trouble is None
+        assert kernel.checkpointer.stale_since is not None, "the clock asks again"
 
     def test_nothing_is_taken_while_a_graph_is_captured(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

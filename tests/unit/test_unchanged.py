@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 import types
+import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +233,27 @@ class TestManyVariables:
         assert carried > 20
         assert checkpointer._facts is not None
         assert checkpointer._facts.proved.units == ()
+
+
+@pytest.mark.skipif(snapshot.available() is not None, reason="no snapshot process")
+def test_what_running_functions_hold_is_not_kept_when_they_end(tmp_path: Path) -> None:
+    class Large:
+        pass
+
+    kernel = Incremental(tmp_path)
+    checkpointer = kernel.checkpointer
+
+    def takes() -> None:
+        assert checkpointer.take("mid-cell", replace(IDLE, frames=(sys._getframe(1),)))
+
+    def function() -> weakref.ref[Large]:
+        large = Large()
+        takes()
+        return weakref.ref(large)
+
+    gone = function()
+    assert gone() is None, "while the snapshot process is at work"
+    assert checkpointer.finish(time.monotonic() + 30)
 
 
 def test_a_cell_does_not_wait_while_another_thread_settles(tmp_path: Path) -> None:
