@@ -51,6 +51,7 @@ class Incremental:
     """A shell whose namespace is checkpointed, again and again, into a store below `directory`."""
 
     def __init__(self, directory: Path, exclude: tuple[str, ...] = ()) -> None:
+        rebuild.codes.clear()  # functions that other tests have loaded are none of this kernel's
         self.directory = directory
         self.store = interactive.new_store(directory)
         self.full_store = interactive.new_store(directory / _FULL)
