@@ -3,13 +3,13 @@
 Pure arithmetic on a monotonic clock in seconds. Both budgets are for every minute, with bursts
 inside it; but where somebody waits for the pause (a cell that follows at once, a cell that is
 running) each pause is paid for before the next one. The budgets only stretch the cadence: the
-background's never holds the newest state back longer than `LAST_STATE_S`.
+background's never holds back longer than `LAST_STATE_S` what nobody has changed since.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 # Of the main thread's wall time: after a pause of 5 ms, 100 ms without one while somebody waits.
 PAUSE_SHARE: Final = 0.05
@@ -19,8 +19,10 @@ WINDOW_S: Final = 60.0
 # What may be saved up and spent at once, of a minute's share. The rest comes bit by bit, so that no
 # minute has more than its share.
 BURST: Final = 1 / 3
-# The newest state is not held back longer than this for want of background time.
+# For want of background time the last state is not held back longer than this; while changes go
+# on, one state is in the end.
 LAST_STATE_S: Final = 3.0
+LONGEST_S: Final = 30.0
 
 
 @dataclass
@@ -51,6 +53,13 @@ class _Account:
         return min(self._saved_s + earned, self._most_s)
 
 
+class Changed(NamedTuple):
+    """When what is not saved was changed, at first and at last."""
+
+    first: float
+    last: float
+
+
 @dataclass
 class Cadence:
     """The accounts of one kernel."""
@@ -68,13 +77,14 @@ class Cadence:
         """A snapshot process has used `cpu_s` of a core."""
         self._background.spend(now, cpu_s)
 
-    def due_at(self, stale_since: float, now: float, awaited: bool) -> float:
-        """When changes that began at `stale_since` may be taken; at once if not after `now`.
+    def due_at(self, changed: Changed, now: float, awaited: bool) -> float:
+        """When changes may be taken; at once if not after `now`.
 
         `awaited`: somebody waits for the main thread meanwhile.
         """
+        no_later = min(changed.last + LAST_STATE_S, changed.first + LONGEST_S)
         main_at = self._main_at(now, awaited)
-        return max(main_at, min(self._background.free_at(now), stale_since + LAST_STATE_S))
+        return max(main_at, min(self._background.free_at(now), no_later))
 
     def free_at(self, now: float) -> float:
         """When both budgets allow one more: inside a cell, where no state is the last."""

@@ -41,7 +41,7 @@ from . import (
     units,
 )
 from .blame import Blame
-from .cadence import Cadence
+from .cadence import Cadence, Changed
 from .carry_over import CarryOver, Proved
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
@@ -122,6 +122,7 @@ class Checkpointer:
         )
         self.left_behind: tuple[LeftBehind, ...] = ()  # by restores, and not saved since
         self.stale_since: float | None = None  # monotonic: changes that no checkpoint holds
+        self._changed_at = 0.0  # monotonic: the last of them
         self.cadence = Cadence()
         self.announcements: list[str] = []  # for the notice before the next cell
 
@@ -146,18 +147,21 @@ class Checkpointer:
         if self.stale_since is None:
             return None
         now = time.monotonic()
-        due_at = self.cadence.due_at(self.stale_since, now, awaited)
+        changed = Changed(self.stale_since, self._changed_at)
+        due_at = self.cadence.due_at(changed, now, awaited)
         return (max(due_at, self._retry_at) if retrying else due_at) - now
 
     def cell_ended(self, began: float) -> None:
         """What the cell did counts from its end; `began` is on the monotonic clock."""
+        self._changed_at = time.monotonic()
         if self.stale_since is None or self.stale_since >= began:
-            self.stale_since = time.monotonic()
+            self.stale_since = self._changed_at
 
     def changed(self) -> None:
         """The namespace may differ from the newest checkpoint from now on."""
+        self._changed_at = time.monotonic()
         if self.stale_since is None:
-            self.stale_since = time.monotonic()
+            self.stale_since = self._changed_at
 
     def take(self, reason: str, position: Position, *, waits: bool = True) -> bool:
         """Begin a checkpoint of this very moment; True if one was begun.
