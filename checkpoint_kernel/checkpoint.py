@@ -233,6 +233,7 @@ class Checkpointer:
                 child = snapshot.fork(work, unneeded)
         except staging.DeviceBusy:
             self.stale_since = before_fork
+            self._paused(started)  # in vain, but somebody may have waited
             return False  # as above
         except OSError as why:
             self.stale_since = before_fork
@@ -242,12 +243,16 @@ class Checkpointer:
         # Not the frames: they would keep what the user's functions hold, long after these end.
         self._child, self._facts = child, replace(facts, position=IDLE)
         self._in_hand, self._alive, self._committed, self._failed = [], False, None, None
+        self._paused(started)
+        self._recorder.update(snapshot_pid=child.pid)
+        return True
+
+    def _paused(self, started: float) -> None:
+        """The main thread has stood still since `started` (perf_counter)."""
         pause_s = time.perf_counter() - started
         self.settled.pauses_s.append(pause_s)
         del self.settled.pauses_s[:-1000]
         self.cadence.paused(time.monotonic(), pause_s)
-        self._recorder.update(snapshot_pid=child.pid)
-        return True
 
     def _facts_of(self, reason: str, position: Position) -> Facts:
         flight = self._recorder.flight
@@ -295,9 +300,7 @@ class Checkpointer:
         # No alarm here: it would end the kernel.
         write(facts, self._shell, self._store, report, lambda _: None)
         self.stale_since = None
-        pause_s = time.perf_counter() - started
-        self.settled.pauses_s.append(pause_s)
-        self.cadence.paused(time.monotonic(), pause_s)
+        self._paused(started)
         self._private_bytes = 0  # nothing was copied for it
         self._settle(facts, started=time.monotonic())
 
