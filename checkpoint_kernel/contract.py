@@ -17,6 +17,10 @@ data directory):
             intent.jsonl         what somebody asked of the kernel (shutdown, kill, ...)
             flight               flight recorder
             faults.txt           faulthandler's file
+            stacks.txt           Python's stacks of the living kernel, written when asked for
+            guard.json           what the guard had read when it interrupted a cell
+            events.jsonl         what happened to the kernel and its children while it lived
+            environment.json     the packages that the kernel runs with
             stderr.txt           the last of what reached file descriptor 2
             restore.json         progress and result of the restore
             exit.json            exit marker, written by the supervisor
@@ -25,6 +29,7 @@ data directory):
 
 from __future__ import annotations
 
+import signal
 from typing import Final
 
 # Set by the supervisor for the kernel: the session's directory. The kernel takes it out
@@ -51,6 +56,10 @@ SESSION_FILE: Final = "session.json"
 INTENT_FILE: Final = "intent.jsonl"
 FLIGHT_FILE: Final = "flight"
 FAULTS_FILE: Final = "faults.txt"
+STACKS_FILE: Final = "stacks.txt"
+GUARD_FILE: Final = "guard.json"
+EVENTS_FILE: Final = "events.jsonl"
+ENVIRONMENT_FILE: Final = "environment.json"
 STDERR_FILE: Final = "stderr.txt"
 RESTORE_FILE: Final = "restore.json"
 EXIT_FILE: Final = "exit.json"
@@ -60,3 +69,9 @@ KERNELSPEC_NAME: Final = "python3-resilient"
 
 # Seconds that the supervisor gives a snapshot process to commit after the kernel's death.
 ORPHAN_GRACE_S: Final = 2.0
+
+# Real-time signals, which nobody's code uses by habit. Sent only to a kernel that catches them
+# (SigCgt in /proc/<pid>/status): the default is to end the process.
+_REAL_TIME: Final = int(getattr(signal, "SIGRTMIN", 34))  # macOS has none
+MEMORY_SIGNAL: Final = _REAL_TIME + 11  # interrupt the cell: the memory limit is near
+STACKS_SIGNAL: Final = _REAL_TIME + 12  # append all threads' stacks to stacks.txt

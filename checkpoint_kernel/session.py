@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import durable
-from .contract import EXIT_FILE, INTENT_FILE, RESTORE_FILE, SESSION_FILE
+from .contract import EVENTS_FILE, EXIT_FILE, INTENT_FILE, RESTORE_FILE, SESSION_FILE
 
 SCHEMA = 1
 
@@ -204,3 +204,31 @@ def read_intents(directory: Path) -> list[Intent]:
     except FileNotFoundError:
         return []
     return [Intent(**json.loads(line)) for line in text.splitlines() if line.strip()]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a living kernel or its children, and was no death of it."""
+
+    # child-oom-killed, child-killed-by-guard, snapshot-oom-killed, snapshot-stopped-by-guard,
+    # memory-cap-interrupt
+    kind: str
+    time: float
+    said: str  # one sentence
+    extra: dict[str, Any] = field(default_factory=dict)  # numbers, by name
+
+
+def append_event(directory: Path, event: Event) -> None:
+    """Add to the session's events. One O_APPEND write, not durable."""
+    line = json.dumps(dataclasses.asdict(event))
+    with open(directory / EVENTS_FILE, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def read_events(directory: Path) -> list[Event]:
+    """All events, oldest first."""
+    try:
+        text = (directory / EVENTS_FILE).read_text("utf-8")
+    except FileNotFoundError:
+        return []
+    return [Event(**json.loads(line)) for line in text.splitlines() if line.strip()]

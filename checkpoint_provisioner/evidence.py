@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_kernel import contract, flight_recorder, session
 from checkpoint_kernel.flight_recorder import Flight
-from checkpoint_kernel.session import Intent, Session
+from checkpoint_kernel.session import Event, Intent, Session
 
 from . import proc
 
@@ -89,6 +89,10 @@ class Evidence:
     sent_by_us: tuple[int, ...] = ()  # signals that the supervisor itself decided to send
     same_boot: bool = True
     is_ours: bool = True  # our kernel, which keeps a flight recorder
+    events: tuple[Event, ...] = ()  # of the session, while the kernel lived
+    curve: tuple[tuple[float, int], ...] = ()  # (time, bytes used under the cap), last minutes
+    stacks: str = ""  # Python's, of a kernel that had to be killed
+    native_stack: str | None = None
     notes: tuple[str, ...] = ()  # what could not be read, and why
 
 
@@ -100,6 +104,7 @@ class Samples:
     def __init__(self, cap: CapHandle | None) -> None:
         self._cap = cap
         self._available: list[int] = []
+        self.curve: list[tuple[float, int]] = []
         self.notes: list[str] = []
         self.counters: Counters | None = None
         self.system_oom_kills: int | None = None
@@ -160,6 +165,8 @@ def gather(
         server_gone=server_gone,
         sent_by_us=tuple(sent_by_us),
         is_ours=is_ours,
+        events=_events(directory, samples.notes),
+        curve=tuple(samples.curve),
         notes=tuple(samples.notes),
     )
 
@@ -180,6 +187,7 @@ def gather_leftovers(directory: Path, started: Session) -> Evidence:
         stderr_tail=_tail(directory / contract.STDERR_FILE, STDERR_LIMIT),
         memory=Memory(rss_bytes=flight.rss_bytes if flight else None),
         same_boot=started.boot_id == proc.boot_id(),
+        events=_events(directory, notes),
         notes=tuple(notes),
     )
 
@@ -197,6 +205,14 @@ def _intents(directory: Path, notes: list[str]) -> tuple[Intent, ...]:
         return tuple(session.read_intents(directory))
     except (OSError, ValueError, TypeError) as why:
         notes.append(f"the intents could not be read: {why!r}")
+        return ()
+
+
+def _events(directory: Path, notes: list[str]) -> tuple[Event, ...]:
+    try:
+        return tuple(session.read_events(directory))
+    except (OSError, ValueError, TypeError) as why:
+        notes.append(f"the events could not be read: {why!r}")
         return ()
 
 
