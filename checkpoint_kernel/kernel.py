@@ -22,6 +22,7 @@ from . import last_words, left_behind, manifest, notice, restore, safe_point
 from .checkpoint import Checkpointer
 from .clockwork import Clockwork, cell_line
 from .ending import Ending
+from .environment_watch import EnvironmentWatch
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .magics import CheckpointMagics
@@ -116,8 +117,11 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         atexit.register(self._at_exit)
         for message in ("comm_open", "comm_msg", "comm_close"):
             self.shell_handlers[message] = self._changing(self.shell_handlers[message])
+        record = self.session_record
+        self.environment = EnvironmentWatch(self.session_directory, record.id, record.notebook)
         self.clockwork.start()
         self.ending.start()
+        self.environment.start()
 
     def _changing(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """A widget's message runs callbacks of the user's, with no cell around them."""
@@ -263,6 +267,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         with held_back():
             self.recorder.update(state="idle")
             self.clockwork.cell_ended()
+            self.environment.cell_ended()
 
     def _changed(self) -> None:
         if self.checkpointer is not None and not self._switched_off:
@@ -294,6 +299,12 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     def status(self) -> str:
         """The text of `%checkpoint`."""
+        trouble = self.environment.trouble
+        if trouble is not None:
+            return f"{self._saved()}\nWhat this session runs with is not on record: {trouble}"
+        return self._saved()
+
+    def _saved(self) -> str:
         checkpointer = self.checkpointer
         if checkpointer is None:
             return f"Checkpointing is off: {self.off_because}"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from checkpoint_kernel import contract, flight_recorder, session
 from checkpoint_kernel.flight_recorder import Flight
@@ -93,6 +93,7 @@ class Evidence:
     curve: tuple[tuple[float, int], ...] = ()  # (time, bytes used under the cap), last minutes
     stacks: str = ""  # Python's, of a kernel that had to be killed
     native_stack: str | None = None
+    environment_changes: dict[str, Any] | None = None  # see environment_diff; None: not known
     notes: tuple[str, ...] = ()  # what could not be read, and why
 
 
@@ -141,8 +142,12 @@ def gather(
     sent_by_us: Sequence[int] = (),
     server_gone: bool = False,
     is_ours: bool = True,
+    argv: Sequence[str] = (),
 ) -> Evidence:
-    """All evidence of an exit that the supervisor saw. Call before the cgroup goes."""
+    """All evidence of an exit that the supervisor saw. Call before the cgroup goes.
+
+    `argv` is the kernel's command.
+    """
     now = time.time()
     before, after = samples.counters, samples.read_counters()
     vmstat = proc.field(Path("/proc/vmstat"), "oom_kill")
@@ -167,6 +172,9 @@ def gather(
         is_ours=is_ours,
         events=_events(directory, samples.notes),
         curve=tuple(samples.curve),
+        environment_changes=(
+            _environment_changes(directory, started, argv, samples.notes) if is_ours else None
+        ),
         notes=tuple(samples.notes),
     )
 
@@ -188,6 +196,7 @@ def gather_leftovers(directory: Path, started: Session) -> Evidence:
         memory=Memory(rss_bytes=flight.rss_bytes if flight else None),
         same_boot=started.boot_id == proc.boot_id(),
         events=_events(directory, notes),
+        environment_changes=_environment_changes(directory, started, (), notes),
         notes=tuple(notes),
     )
 
@@ -214,6 +223,18 @@ def _events(directory: Path, notes: list[str]) -> tuple[Event, ...]:
     except (OSError, ValueError, TypeError) as why:
         notes.append(f"the events could not be read: {why!r}")
         return ()
+
+
+def _environment_changes(
+    directory: Path, started: Session, argv: Sequence[str], notes: list[str]
+) -> dict[str, Any] | None:
+    from . import environment_history  # a supervisor that only watches has no use for it
+
+    try:
+        return environment_history.changes(directory, started, argv, notes)
+    except Exception as why:  # what it compares was written by others: the death is judged anyway
+        notes.append(f"what changed in the environment is not known: {why!r}")
+        return None
 
 
 def _tail(path: Path, limit_bytes: int) -> str:
