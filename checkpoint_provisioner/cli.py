@@ -76,6 +76,16 @@ def _parser() -> argparse.ArgumentParser:
     show = add("show", _show, "Show one checkpoint with every variable and what was skipped.")
     show.add_argument("id", metavar="ID", help="its ID, or the beginning of it")
     add("deaths", _deaths, "List the deaths of kernels, and explain the last.", notebook=True)
+    env = add("env", _env, "Write what a session ran with, as a file that makes it again.")
+    env.add_argument(
+        "id", metavar="ID", help="of a session or a checkpoint, or its beginning; or a notebook"
+    )
+    env.add_argument(
+        "--format",
+        choices=("requirements.txt", "environment.yml"),
+        default="requirements.txt",
+        help="for pip, or for conda (default: %(default)s)",
+    )
     add("doctor", _doctor, "Check what this machine offers and what is in the way.")
     add("check", _check, "Read every byte of the store and name what is damaged.", notebook=True)
     prune = add("prune", _prune, "Remove old checkpoints.", notebook=True)
@@ -165,6 +175,17 @@ def _deaths(options: argparse.Namespace) -> int:
     else:
         print(f"No kernel has died, as far as {listing.places(roots)} can tell.")
     return FOUND if bad else FINE
+
+
+def _env(options: argparse.Namespace) -> int:
+    from . import cli_env
+
+    environment = cli_env.find(_roots(options), options.id)
+    if options.json:
+        _print_json(dataclasses.asdict(environment))
+    else:
+        print(cli_env.FORMATS[options.format](environment), end="")
+    return FINE
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -34,9 +34,9 @@ def changes(
     Compared is what the session in `directory` has at its end with what the notebook's last healthy
     session *began* with. That one worked with what it had imported, mostly at its beginning: what
     was installed while it ran ("you may need to restart the kernel") is a suspect and no proof.
-    That is the newest earlier one that ran at least one cell to its end, that ended because somebody
-    asked for it (restart, shutdown, exit() in a cell; no hang) or because its surroundings did (the
-    server, a SIGTERM, a closed terminal), and that left its environment.
+    That is the newest earlier one that ran at least one cell to its end, that ended because
+    somebody asked for it (restart, shutdown, exit() in a cell; no hang) or because its
+    surroundings did (the server, a SIGTERM, a closed terminal), and that left its environment.
 
     Without one, a session that installed something itself is compared with its own beginning. None
     where there is nothing to compare; `notes` gains what could not be read, and why. `argv` is the
