@@ -134,8 +134,11 @@ def name_and_version(one: Distribution) -> tuple[str | None, str | None]:
         fields.setdefault(field.title(), value)
     if len(fields) == 2:
         return fields["Name"], fields["Version"]
-    parsed = one.metadata
-    return (parsed["Name"], parsed["Version"]) if parsed is not None else (None, None)
+    try:
+        parsed = one.metadata
+        return parsed["Name"], parsed["Version"]
+    except Exception:  # later versions of Python raise where there is none: the caller says so
+        return None, None
 
 
 def _origin(one: Distribution, notes: list[str]) -> dict[str, Any] | None:
