@@ -27,6 +27,8 @@ from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .magics import CheckpointMagics
 from .manifest import Manifest, ManifestError
+from .memory_gauge import Gauge
+from .memory_use import MemoryUse
 from .others import Others
 from .safe_point import IDLE
 from .session import RestoreReport, Session
@@ -47,6 +49,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     session_directory: Path
     recorder: FlightRecorder
 
+    processes: dict[int, Any]  # ipykernel's: by pid, to reckon CPU use between two answers
     checkpointer: Checkpointer | None = None
     off_because: str | None = None
     _switched_off: bool = False
@@ -103,8 +106,9 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     def _hook(self) -> None:
         shell = self.shell
         settings = self.session_record.settings
+        self.memory_use = MemoryUse(Gauge(self.session_record.cap))
         self.clockwork = Clockwork(
-            self.checkpointer, self.recorder, shell.user_ns, self._others,
+            self.checkpointer, self.recorder, self.memory_use, shell.user_ns, self._others,
             settings.checkpoint_interval, settings.checkpoint_after_cell, self._when_idle,
         )  # fmt: skip
         shell.events.register("pre_run_cell", self._guarded(self._cell_begins))
@@ -254,6 +258,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             line=None,
             cells_started=self.recorder.flight.cells_started + counted,
         )
+        if counted:
+            self.memory_use.cell_began(number)
         self.clockwork.cell_began()
         self.ending.listen()
         self._changed()
@@ -266,6 +272,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             return
         with held_back():
             self.recorder.update(state="idle")
+            self.memory_use.cell_ended()
             self.clockwork.cell_ended()
             self.environment.cell_ended()
 
@@ -294,6 +301,25 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             lines += notice.damaged(self._store.verification.announcements())
         if lines:
             print(notice.boxed(lines), flush=True)
+
+    # --- asked by a display of use ----------------------------------------------------------
+
+    async def usage_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """In the control thread, also while a cell runs."""
+        cap = self.session_record.cap
+        if cap is None or self.session is None:
+            await super().usage_request(stream, ident, parent)
+            return
+        from . import usage_reply  # and psutil: 10 ms that most kernels need not spend
+
+        gauge = self.memory_use.gauge
+        self.processes = usage_reply.processes(self.processes, [os.getpid(), *gauge.pids()])
+        kernel_cpu_percent = sum(
+            self.get_process_metric_value(process, "cpu_percent") or 0.0
+            for process in self.processes.values()
+        )
+        content = usage_reply.content(cap, gauge.used_bytes(), kernel_cpu_percent)
+        self.session.send(stream, "usage_reply", content, parent, ident)
 
     # --- asked by the magic -----------------------------------------------------------------
 
