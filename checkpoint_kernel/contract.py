@@ -18,7 +18,6 @@ data directory):
             flight               flight recorder
             faults.txt           faulthandler's file
             stacks.txt           Python's stacks of the living kernel, written when asked for
-            guard.json           what the guard had read when it interrupted a cell
             events.jsonl         what happened to the kernel and its children while it lived
             environment.json     the packages that the kernel runs with
             stderr.txt           the last of what reached file descriptor 2
@@ -60,7 +59,6 @@ INTENT_FILE: Final = "intent.jsonl"
 FLIGHT_FILE: Final = "flight"
 FAULTS_FILE: Final = "faults.txt"
 STACKS_FILE: Final = "stacks.txt"
-GUARD_FILE: Final = "guard.json"
 EVENTS_FILE: Final = "events.jsonl"
 ENVIRONMENT_FILE: Final = "environment.json"
 STDERR_FILE: Final = "stderr.txt"
@@ -78,3 +76,6 @@ ORPHAN_GRACE_S: Final = 2.0
 _REAL_TIME: Final = int(getattr(signal, "SIGRTMIN", 34))  # macOS has none
 MEMORY_SIGNAL: Final = _REAL_TIME + 11  # interrupt the cell: the memory limit is near
 STACKS_SIGNAL: Final = _REAL_TIME + 12  # append all threads' stacks to stacks.txt
+
+# Data may take this share of a memory limit: page tables and the like count too, and are none.
+DATA_SHARE: Final = 0.97

@@ -40,6 +40,12 @@ class Flight:
     checkpoint: str | None = None  # newest committed checkpoint of this session
     checkpoint_time: float | None = None
     snapshot_pid: int | None = None  # the snapshot process, while one lives
+    snapshots_killed: int = 0  # snapshot processes that ended by SIGKILL
+    lifted: bool = False  # RLIMIT_DATA is to be left alone: a restore maps more than it may use
+    data_limit: int | None = (
+        None  # what the kernel has raised its RLIMIT_DATA to, until the next tick
+    )
+    memory_interrupts: int = 0  # cells that were interrupted because memory was nearly used up
     restoring_unit: str | None = None  # the unit that is being loaded right now
     restore_done: bool = False
     shutdown: str | None = None  # "restart" or "shutdown": a shutdown_request has arrived

@@ -28,6 +28,7 @@ from .held_signals import held_back
 from .magics import CheckpointMagics
 from .manifest import Manifest, ManifestError
 from .memory_gauge import Gauge
+from .memory_guard import MemoryGuard
 from .memory_use import MemoryUse
 from .others import Others
 from .safe_point import IDLE
@@ -51,6 +52,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     processes: dict[int, Any]  # ipykernel's: by pid, to reckon CPU use between two answers
     checkpointer: Checkpointer | None = None
+    memory_guard: MemoryGuard | None = None  # none without a limit to guard
     off_because: str | None = None
     _switched_off: bool = False
     _store: Store | None = None
@@ -114,6 +116,12 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         shell.events.register("pre_run_cell", self._guarded(self._cell_begins))
         shell.events.register("post_run_cell", self._guarded(self._cell_ended))
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        cap = self.session_record.cap
+        if cap is not None and cap.guarded:
+            self.memory_guard = MemoryGuard(
+                shell, cap, self.memory_use.gauge, self.recorder, self.session_directory
+            )
+            self.memory_guard.install()
         self.ending = Ending(self._handles_sigterm, self._save_and_be_ended)
         self.ending.listen()
         os.register_at_fork(after_in_child=self._in_forked_child)
@@ -187,10 +195,11 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         with self._touching(code, *map(str, expressions.values())):
             if silent and code.strip():
                 self._changed()  # no hook of a cell's is called for it
-            return await super().do_execute(
+            reply = await super().do_execute(
                 code, silent, store_history, user_expressions, allow_stdin,
                 cell_meta=cell_meta, cell_id=cell_id,
             )  # fmt: skip
+            return reply if self.memory_guard is None else self.memory_guard.reply(reply)
 
     async def do_debug_request(self, msg: Any) -> Any:
         """What a debugger evaluates can change variables and leave functions behind."""
@@ -261,6 +270,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if counted:
             self.memory_use.cell_began(number)
         self.clockwork.cell_began()
+        if self.memory_guard is not None:
+            self.memory_guard.cell_begins()
         self.ending.listen()
         self._changed()
         if info.store_history:
@@ -352,6 +363,10 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if not self.session_record.settings.checkpoint_after_cell:
             return False
         return began is not None and checkpointer.stale_since < began
+
+    def unlimited(self) -> contextlib.AbstractContextManager[None]:
+        """For a restore, which maps more than may be used at once."""
+        return contextlib.nullcontext() if self.memory_guard is None else self.memory_guard.lifted()
 
     def the_store(self) -> Store:
         """The open store; StoreError with the reason where there is none."""

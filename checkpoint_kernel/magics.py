@@ -93,7 +93,8 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         if checkpointer is not None:
             checkpointer.carry_over.touches.add(Touched(blind="a restore by hand"))
         try:
-            report = restore.on_request(self.shell, store, chosen, names)
+            with self._kernel.unlimited():
+                report = restore.on_request(self.shell, store, chosen, names)
         except StoreError as why:
             raise UsageError(str(why)) from why
         if checkpointer is not None:

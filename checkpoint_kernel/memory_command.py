@@ -17,6 +17,7 @@ import psutil
 from IPython.core.error import UsageError
 
 from . import memory_plot, memory_report, namespace, session, sizes
+from .memory_guard import let_go
 from .memory_report import Facts, Machine
 from .memory_use import MemoryUse
 from .session import Cap
@@ -96,9 +97,7 @@ def _last_tracebacks() -> list[types.TracebackType]:
 def forget_error(shell: Any) -> None:
     """Empty the frames of the last error, whoever keeps them; %debug then shows no locals."""
     for start in _last_tracebacks():
-        traceback.clear_frames(start)
-        for frame, _ in traceback.walk_tb(start):
-            len(frame.f_locals)  # up to Python 3.12 a copy: asking brings it up to date
+        let_go(start)
     for name in ("last_traceback", "last_value", "last_exc", "last_type"):
         if hasattr(sys, name):
             setattr(sys, name, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,11 +102,16 @@ class Samples:
     """Readings of a tick while the kernel lives: the "before" of its death."""
 
     KEPT = 10
+    CURVE_KEPT = 600  # one a second: ten minutes
 
     def __init__(self, cap: CapHandle | None) -> None:
         self._cap = cap
         self._available: list[int] = []
-        self.curve: list[tuple[float, int]] = []
+        self.curve: deque[tuple[float, int]] = deque(maxlen=self.CURVE_KEPT)
+        self.snapshots_stopped = 0  # by the guard, so far
+        # At the last tick: snapshot processes that had ended by SIGKILL, and those of them that
+        # the guard had stopped.
+        self.snapshots_seen = (0, 0)
         self.notes: list[str] = []
         self.counters: Counters | None = None
         self.system_oom_kills: int | None = None
@@ -118,6 +124,9 @@ class Samples:
             self._cap is not None and self._cap.cap is not None and bool(self._cap.cap.cgroup)
         )
         self.system_oom_kills = proc.field(Path("/proc/vmstat"), "oom_kill")
+        used_bytes = self.counters.nonreclaimable_bytes if self.counters else None
+        if used_bytes is not None:
+            self.curve.append((round(time.time(), 1), used_bytes))
         available_kb = proc.field(Path("/proc/meminfo"), "MemAvailable:")
         if available_kb is not None:
             self._available = [*self._available[1 - self.KEPT :], available_kb * 1024]
@@ -162,7 +171,7 @@ def gather(
         flight=flight,
         faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT),
         stderr_tail=stderr_tail.decode("utf-8", "replace"),
-        oom=_moved(before, after, samples.own_group),
+        oom=_moved(before, after, samples.own_group, _snapshots_killed(flight, samples)),
         system_oom_kills=_difference(samples.system_oom_kills, vmstat),
         kernel_log=proc.kernel_log(flight.pid) if killed and flight else None,
         memory=_memory(flight, after or before, samples),
@@ -175,6 +184,23 @@ def gather(
         environment_changes=(
             _environment_changes(directory, started, argv, samples.notes) if is_ours else None
         ),
+        notes=tuple(samples.notes),
+    )
+
+
+def gather_living(directory: Path, started: Session, samples: Samples) -> Evidence:
+    """What can be said of a kernel that goes on: the evidence of a cell that was ended."""
+    now = time.time()
+    flight = _flight(directory, samples.notes)
+    return Evidence(
+        session=started,
+        exit=None,
+        time=now,
+        uptime_s=now - started.started,
+        flight=flight,
+        memory=_memory(flight, samples.counters, samples),
+        events=_events(directory, samples.notes),
+        curve=tuple(samples.curve),
         notes=tuple(samples.notes),
     )
 
@@ -250,12 +276,24 @@ def _difference(before: int | None, after: int | None) -> int | None:
     return None if before is None or after is None else after - before
 
 
-def _moved(before: Counters | None, after: Counters | None, own_group: bool) -> OomKills | None:
+def _snapshots_killed(flight: Flight | None, samples: Samples) -> int:
+    """Snapshot processes that the OOM killer took since the last tick: no evidence of our end."""
+    if flight is None:
+        return 0
+    killed_before, stopped_before = samples.snapshots_seen
+    stopped = samples.snapshots_stopped - stopped_before
+    return max(flight.snapshots_killed - killed_before - stopped, 0)
+
+
+def _moved(
+    before: Counters | None, after: Counters | None, own_group: bool, snapshots: int
+) -> OomKills | None:
     if before is None or after is None:
         return None
     kills = _difference(before.oom_kill, after.oom_kill)
     if kills is None:
         return None
+    kills = max(kills - snapshots, 0)
     outer = tuple(
         path
         for path, count in after.oom_ancestors.items()

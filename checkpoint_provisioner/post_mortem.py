@@ -9,6 +9,7 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from checkpoint_kernel import contract, durable, session
 
@@ -36,6 +37,16 @@ def server_and_supervisor_gone(directory: Path, started: session.Session) -> ses
     return exit_seen(directory, gather_leftovers(directory, started))
 
 
+def survived(directory: Path, evidence: Evidence) -> str:
+    """Write the record of a cell that was ended before the memory limit was; its file name.
+
+    It stands among the deaths, because it would have been one. Raises OSError.
+    """
+    event = next(e for e in reversed(evidence.events) if e.kind == "memory-cap-interrupt")
+    judged = Verdict("survived", "memory-cap-interrupt", event.said)
+    return _write(directory, evidence, report.of_interrupt(evidence, judged, event))
+
+
 def unwritten(evidence: Evidence) -> session.ExitMarker:
     """The marker of an exit whose records could not be written (a full disk)."""
     return _marker(evidence, verdict.judge(evidence), None)
@@ -43,10 +54,15 @@ def unwritten(evidence: Evidence) -> session.ExitMarker:
 
 def write_record(directory: Path, evidence: Evidence, judged: Verdict) -> str:
     """Write deaths/<time>-<session>.json; its file name."""
-    record = report.build(evidence, judged)
+    return _write(directory, evidence, report.build(evidence, judged))
+
+
+def _write(directory: Path, evidence: Evidence, record: dict[str, Any]) -> str:
     stamp = datetime.fromtimestamp(evidence.time, UTC)
     name = f"{stamp:%Y%m%d-%H%M%S}-{evidence.session.id}.json"
     deaths = directory.parent.parent / contract.DEATHS
+    if evidence.exit is None and record.get("survived"):  # there may be several in a second
+        name = f"{stamp:%Y%m%d-%H%M%S.%f}-{evidence.session.id}.json"
     durable.publish(deaths / name, json.dumps(record, indent=1).encode())
     return name
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from checkpoint_kernel.session import Cap
+from checkpoint_kernel.session import Cap, Event
 from checkpoint_kernel.words import size
 
 from .clues import current_stack, stacks
@@ -233,3 +233,24 @@ def _memory_words(evidence: Evidence) -> str:
         if value
     ]
     return f"Memory: {', '.join(parts)}." if parts else ""
+
+
+def of_interrupt(evidence: Evidence, verdict: Verdict, event: Event) -> dict[str, Any]:
+    """The record of a cell that was ended so that its kernel lives: `survived` is true."""
+    cell, line, source = (event.extra.get(name) for name in ("cell", "line", "source"))
+    place = Place(cell, line, source, running=True)
+    clock = time.strftime("%H:%M:%S", time.localtime(event.time))
+    largest = ", ".join(f"{name} {size(taken)}" for name, taken, _ in event.extra["largest"])
+    paragraph = (
+        f"The cell was ended at {clock}{_place_words(place)}, so that the kernel lives: "
+        f"{verdict.because}."
+    )
+    return {
+        **build(evidence, verdict),
+        "survived": True,
+        "cell": cell,
+        "line": line,
+        "source": source,
+        "cell_running": True,
+        "paragraph": f"{paragraph} Most of it: {largest}." if largest else paragraph,
+    }

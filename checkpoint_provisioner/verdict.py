@@ -14,7 +14,8 @@ from typing import Literal
 from . import clues
 from .evidence import Evidence
 
-Kind = Literal["death", "restart", "shutdown", "hung", "quit"]
+# "survived": a cell was ended, and the kernel lives.
+Kind = Literal["death", "restart", "shutdown", "hung", "quit", "survived"]
 Confidence = Literal["proof", "likely", "unknown"]
 
 # A kernel that is not ours keeps no flight recorder: one that leaves by itself sooner than

@@ -1,12 +1,13 @@
 """Watches a living kernel, and sees to what it leaves behind when it has ended.
 
 One thread, one selector: the kernel's pidfd, the signals of a signalfd, its stderr, the end
-of the server, and a slow tick. How the kernel came to be is `supervisor`'s; what its end
-means, `post_mortem`'s.
+of the server, a slow tick, and the guard's. How the kernel came to be is `supervisor`'s; what
+its end means, `post_mortem`'s.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import signal
@@ -17,9 +18,10 @@ from pathlib import Path
 
 from checkpoint_kernel import contract, flight_recorder, session
 
-from . import evidence, home, orphans, post_mortem, proc, process
+from . import evidence, home, incidents, orphans, post_mortem, proc, process
 from .caps import policy
 from .evidence import Exit, Samples, SignalSeen
+from .guard import Guard
 from .launch import is_ours
 from .stderr_relay import StderrRelay
 
@@ -49,6 +51,10 @@ class Watch:
         self._independent = independent
         self._server_pid = server_pid
         self._samples = Samples(kernel.cap)
+        self._incidents = incidents.Incidents(
+            kernel.directory, kernel.session, self._samples, is_ours(kernel.argv)
+        )
+        self._guard = self._guard_of(kernel)
         self._signals: list[SignalSeen] = []
         self._sent: list[int] = []
         self._server_gone_since: float | None = None
@@ -65,17 +71,38 @@ class Watch:
         for fd in self._kernel.relay.read_fds if self._kernel.relay else ():
             self._selector.register(fd, selectors.EVENT_READ)
         next_tick = time.monotonic() + TICK_S
+        next_look = time.monotonic() if self._guard is not None else math.inf
         while True:
-            events = self._selector.select(max(0.0, next_tick - time.monotonic()))
+            due = min(next_tick, next_look)
+            events = self._selector.select(max(0.0, due - time.monotonic()))
             ready = [key.fd for key, _ in events]
             if self._kernel_fd in ready:
                 return self._exit_seen()
             for fd in ready:
                 self._handle(fd)
+            if self._guard is not None and time.monotonic() >= next_look:
+                next_look = time.monotonic() + self._guard.tick()
             if time.monotonic() >= next_tick:
                 self._samples.tick()
+                self._incidents.look()
                 self._look_for_server()
                 next_tick = time.monotonic() + TICK_S
+
+    def _guard_of(self, kernel: Kernel) -> Guard | None:
+        cap = kernel.session.cap
+        if cap is None or not cap.guarded:
+            return None
+
+        def processes() -> list[int]:
+            return kernel.cap.pids() or [kernel.pid, *proc.descendants(kernel.pid)]
+
+        reader = kernel.cap.meter(processes)
+        if reader is None:
+            return None
+        return Guard(
+            kernel.pid, cap, reader, kernel.directory, processes, self._incidents.say,
+            kernel.session.notebook_directory, is_ours(kernel.argv),
+        )  # fmt: skip
 
     def _handle(self, fd: int) -> None:
         if fd == self._signal_fd:

@@ -1,18 +1,19 @@
 """Which cap a kernel gets: the best backend that can be shown to enforce, read back.
 
 `prepare` before the kernel is forked, `enter` in the child, `counters` while it lives and
-before `close`. The guard, which keeps the kernel alive under its cap, is not here.
+before `close`. Keeping the kernel alive under its cap is `guard`'s; `meter` is what it reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 from checkpoint_kernel.session import Cap
+from checkpoint_kernel.words import size
 
-from . import cgroup_v1, cgroup_v2, group, hierarchy, limits, systemd_scope
+from . import cgroup_v1, cgroup_v2, group, hierarchy, limits, meter, systemd_scope
 from .group import Counters, Refused
 
 __all__ = ["CapHandle", "Counters", "prepare"]
@@ -67,6 +68,26 @@ class CapHandle:
         """The processes under the cap; empty where there is no group."""
         return [] if self._group is None else group.pids(self._group.directory)
 
+    def meter(self, processes: Callable[[], Iterable[int]]) -> meter.Meter | None:
+        """What reads the memory used under the cap and every limit around it; None: no limit.
+
+        `processes`: the kernel and its children, for where there is no group.
+        """
+        if self.cap is None:
+            return None
+        levels = [
+            meter.Level(limit_bytes, meter.of_group(Path(directory)), own=False)
+            for directory, limit_bytes in limits.enclosing().items()
+            if Path(directory).is_dir()  # not one that is out of sight
+        ]
+        if self._group is not None:
+            read = meter.of_group(self._group.directory)
+            levels.append(meter.Level(self.cap.cap_bytes, read, own=True))
+        elif self.cap.backend == "none":
+            read = meter.of_processes(processes)
+            levels.append(meter.Level(self.cap.cap_bytes, read, own=True))
+        return meter.Meter(levels)
+
     def kill_all(self) -> None:
         """SIGKILL every process under the cap; nothing where there is no group."""
         if self._group is not None:
@@ -90,7 +111,7 @@ def prepare(memory_limit: str | None, soft_limit: str, name: str) -> CapHandle:
     ValueError, for limits that `config.parse` would have refused.
     """
     if memory_limit is None:
-        return CapHandle(None)
+        return CapHandle(_around_us(soft_limit))
     cap_bytes = limits.resolve(memory_limit, limits.available_bytes())
     label = group.name_for(name)
     reasons = []
@@ -115,6 +136,7 @@ def prepare(memory_limit: str | None, soft_limit: str, name: str) -> CapHandle:
                 detail=f"{limit_bytes} bytes for the kernel and its children, {swap}, "
                 f"by {made.directory}{note}",
                 cgroup=str(made.directory),
+                counted_in=str(made.directory),
             ),
             made,
             tuple(reasons),
@@ -129,6 +151,24 @@ def prepare(memory_limit: str | None, soft_limit: str, name: str) -> CapHandle:
             detail=f"nothing enforces it: {'. '.join(reasons)}",
         ),
         refused=tuple(reasons),
+    )
+
+
+def _around_us(soft_limit: str) -> Cap | None:
+    """The limit of a container or slice, which holds for a kernel without one of its own."""
+    found = limits.enclosing()
+    where = min(found, key=lambda key: found[key], default=None)
+    if where is None or found[where] >= limits.memory_total():
+        return None
+    limit_bytes = found[where]
+    return Cap(
+        configured=size(limit_bytes),
+        cap_bytes=limit_bytes,
+        soft_bytes=min(limits.resolve(soft_limit, limit_bytes), limit_bytes),
+        backend="container",
+        enforced=True,
+        detail=f"{limit_bytes} bytes for everything in {where}, where the server runs too",
+        counted_in=where if Path(where).is_dir() else None,
     )
 
 
