@@ -1,5 +1,6 @@
 """Gathers what can be observed about the end of a kernel. Only this file of the post-mortem
-looks at the system, through `proc` and `caps`; it draws no conclusion, see `verdict`.
+and `surroundings` look at the system, through `proc` and `caps`; no conclusion is drawn here,
+see `verdict`.
 
 Nothing here raises for what cannot be read: absent evidence is a note in the record.
 """
@@ -11,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from checkpoint_kernel import contract, flight_recorder, session
 from checkpoint_kernel.flight_recorder import Flight
@@ -21,6 +22,7 @@ from . import proc
 
 if TYPE_CHECKING:
     from .caps.policy import CapHandle, Counters
+    from .surroundings import Surroundings
 
 FAULTS_LIMIT = 64 * 1024  # characters of faulthandler's file that are read
 STDERR_LIMIT = 64 * 1024  # bytes of stderr that are kept
@@ -93,6 +95,9 @@ class Evidence:
     curve: tuple[tuple[float, int], ...] = ()  # (time, bytes used under the cap), last minutes
     stacks: str = ""  # Python's, of a kernel that had to be killed
     native_stack: str | None = None
+    # Since the notebook's last healthy session; keys as in docs/death-record.schema.json.
+    environment_changes: dict[str, Any] | None = None
+    surroundings: Surroundings | None = None  # None: not looked at
     notes: tuple[str, ...] = ()  # what could not be read, and why
 
 
