@@ -111,7 +111,7 @@ _KNOWN: tuple[_Known, ...] = (
         "C++ gave up: a std::thread was destroyed while it ran, or `throw;` had nothing to throw",
     ),
     _Known(
-        r"^(?:terminate called|libc\+\+abi: terminating)\b",
+        r"^(?:terminate called (?:after throwing|recursively)|libc\+\+abi: terminating)\b",
         "C++ gave up: an exception was thrown and nobody caught it; what it says stands beside it",
     ),
     _Known(r"^pure virtual method called", "C++ used an object that was already destroyed"),
