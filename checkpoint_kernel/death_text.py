@@ -15,8 +15,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 48  # bars of a curve
 _STACK_LINES = 40  # of a stack that are shown; the record has all of them
 _ROUTINE = "running over TCP without encryption"  # ipykernel says it at every start
-# Changed packages that are shown by name.
-_PACKAGES = 8
+_PACKAGES = 8  # changed ones that are shown by name
 
 
 def lines(death: dict[str, Any]) -> list[str]:
@@ -178,6 +177,11 @@ def _last_words(death: dict[str, Any]) -> list[str]:
     return ["Last words on stderr:\n" + "\n".join(tail)] if tail else []
 
 
+def _notes(death: dict[str, Any]) -> list[str]:
+    notes = (death.get("evidence") or {}).get("notes") or ()
+    return [f"Not to be had: {note}" for note in notes]
+
+
 _PARTS: tuple[Callable[[dict[str, Any]], list[str]], ...] = (
     _cause,
     _again,
@@ -190,6 +194,7 @@ _PARTS: tuple[Callable[[dict[str, Any]], list[str]], ...] = (
     _gpu,
     _changes,
     _events,
+    _notes,
     _stacks,
     _last_words,
 )

@@ -160,13 +160,6 @@ def _last_words(deaths: Sequence[Record]) -> str:
     return f"the last words on stderr mean the same: {found}" if found else ""
 
 
-def _soon_after_start(deaths: Sequence[Record]) -> str:
-    ages = _each(deaths, lambda d: float(d["uptime_s"]))
-    if not ages or max(ages) > 60:
-        return ""
-    return "within a minute of the kernel's start"
-
-
 _LOOKS = (
     _near_cap,
     _memory_alike,
@@ -176,5 +169,4 @@ _LOOKS = (
     _checkpoint,
     _packages,
     _last_words,
-    _soon_after_start,
 )

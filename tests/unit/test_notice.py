@@ -250,6 +250,7 @@ def test_why_shows_what_a_record_of_version_2_holds_and_only_what_is_there() -> 
         },
         "repeated": {"said": "The kernel has now died twice of this cause at this line."},
         "native_stack": "#0 crash",
+        "evidence": {"notes": ["nvidia-smi --query-gpu did not answer in 2.0 s"]},
         "stacks": "\n".join(f"line {n}" for n in range(99)),
     }  # fmt: skip
     lines = notice.why(record).splitlines()
@@ -266,6 +267,7 @@ def test_why_shows_what_a_record_of_version_2_holds_and_only_what_is_there() -> 
         "Changed since the last healthy session: numpy 1 -> 2, old 1 removed, "
         "conda revision 3 -> 4",
         "Before: A worker was killed.",
+        "Not to be had: nvidia-smi --query-gpu did not answer in 2.0 s",
         "Native stack:",
         "line 39",
     ):
