@@ -155,12 +155,13 @@ def _events(death: dict[str, Any]) -> list[str]:
 
 
 def _stacks(death: dict[str, Any]) -> list[str]:
-    titles = (
-        ("stack", "Python's stack at that moment"),
-        ("stacks", "Python's stacks before it was killed"),
-        ("native_stack", "Native stack"),
-    )
-    return [f"{title}:\n{_cut(str(death[key]))}" for key, title in titles if death.get(key)]
+    said = []
+    # Of a kernel that had to be killed `stack` is the beginning of `stacks`.
+    if python := death.get("stack") or death.get("stacks"):
+        said.append(f"Python's stack at that moment:\n{_cut(str(python))}")
+    if native := death.get("native_stack"):
+        said.append(f"Stack of the compiled code:\n{_cut(str(native))}")
+    return said
 
 
 def _cut(stack: str) -> str:

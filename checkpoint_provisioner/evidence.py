@@ -86,6 +86,7 @@ class Evidence:
     system_oom_kills: int | None = None  # /proc/vmstat, moved by
     kernel_log: str | None = None  # the kernel log's line about this process
     memory: Memory = Memory()
+    surroundings: Surroundings | None = None  # of the death; None: not looked at
     signals: tuple[SignalSeen, ...] = ()
     server_gone: bool = False
     sent_by_us: tuple[int, ...] = ()  # signals that the supervisor itself decided to send
@@ -95,9 +96,7 @@ class Evidence:
     curve: tuple[tuple[float, int], ...] = ()  # (time, bytes used under the cap), last minutes
     stacks: str = ""  # Python's, of a kernel that had to be killed
     native_stack: str | None = None
-    # Since the notebook's last healthy session; keys as in docs/death-record.schema.json.
-    environment_changes: dict[str, Any] | None = None
-    surroundings: Surroundings | None = None  # None: not looked at
+    environment_changes: dict[str, Any] | None = None  # see environment_diff; None: not known
     notes: tuple[str, ...] = ()  # what could not be read, and why
 
 

@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 FEW = 3  # changes that are few enough to name them all
+# A package of conda that has the same version, built differently.
+_BUILD = re.compile(r"(?P<version>\S+) \(build (?P<build>\S+)\)")
 # Distributions that are imported under another name.
 _IMPORTED_AS = {
     "attrs": "attr",
@@ -33,22 +35,42 @@ def advice(changes: dict[str, Any] | None, stack: str, source: str) -> str | Non
     """
     if not isinstance(changes, dict):
         return None
-    before = _versions_before(changes)
-    on_stack = [name for name in before if _is_on(stack, name)]
-    if on_stack:
-        return _pin(on_stack, before, "and stands on the stack")
+    found = on_stack(changes, stack)
+    if found is not None:
+        return found
+    before, revision = _versions_before(changes), _conda_revision_before(changes)
     named = [name for name in before if _is_named(source, name)]
     if named:
-        return _pin(named, before, "and is used in the cell")
+        return _pin(named, changes, "and is used in the cell")
     if before and len(before) <= FEW:
-        return _pin(list(before), before, "")
-    revisions = changes.get("conda_revision")
-    if isinstance(revisions, list) and len(revisions) == 2 and isinstance(revisions[0], int):
+        return _pin(list(before), changes, "")
+    if revision is not None:
         return (
             "Go back to the packages of the last healthy session: "
-            f"`conda install --revision {revisions[0]}`."
+            f"`conda install --revision {revision}`."
+        )
+    versions = changes.get("python")
+    if isinstance(versions, list) and len(versions) == 2:
+        return (
+            f"Reinstall the compiled packages for Python {versions[1]}, or go back to "
+            f"{versions[0]}, with which the last healthy session ran."
         )
     return None
+
+
+def on_stack(changes: dict[str, Any] | None, stack: str) -> str | None:
+    """What to pin of that which changed and stands on this stack; None where nothing does."""
+    if not isinstance(changes, dict):
+        return None
+    names = [name for name in _versions_before(changes) if _is_on(stack, name)]
+    return _pin(names, changes, "and stands on the stack") if names else None
+
+
+def _conda_revision_before(changes: dict[str, Any]) -> int | None:
+    """Set where conda changed the environment: what changed is then its to change back."""
+    revisions = changes.get("conda_revision")
+    found = revisions[0] if isinstance(revisions, list) and revisions else None
+    return found if isinstance(found, int) else None
 
 
 def _versions_before(changes: dict[str, Any]) -> dict[str, str]:
@@ -62,11 +84,24 @@ def _versions_before(changes: dict[str, Any]) -> dict[str, str]:
     return before
 
 
-def _pin(names: list[str], before: dict[str, str], where: str) -> str:
-    pins = " ".join(f"{name}=={before[name]}" for name in names[:FEW])
+def _pin(names: list[str], changes: dict[str, Any], where: str) -> str:
+    before = _versions_before(changes)
+    shown = {name: _BUILD.fullmatch(before[name]) for name in names[:FEW]}
+    by_conda = _conda_revision_before(changes) is not None
+    pins = " ".join(
+        _spec(name, before[name], match, by_conda or match is not None)
+        for name, match in shown.items()
+    )
+    tool = "conda install" if by_conda or any(shown.values()) else "pip install"
     what = "the package that has" if len(names) == 1 else "the packages that have"
     where = f" {where}" if where and len(names) == 1 else ""
-    return f"Pin {what} changed since the last healthy session{where}: `pip install {pins}`."
+    return f"Pin {what} changed since the last healthy session{where}: `{tool} {pins}`."
+
+
+def _spec(name: str, version: str, built: re.Match[str] | None, by_conda: bool) -> str:
+    if built is not None:
+        return f"{name}={built['version']}={built['build']}"
+    return f"{name}={version}" if by_conda else f"{name}=={version}"
 
 
 def _imported_as(name: str) -> str:

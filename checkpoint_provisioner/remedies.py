@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from checkpoint_kernel.session import Cap
 from checkpoint_kernel.words import size
@@ -74,6 +75,16 @@ def remedy(case: Case) -> str:
             if found:
                 return found
     return _PLAIN.get(case.cause, "Run `jupyter checkpoint doctor`.")
+
+
+def with_native_stack(record: dict[str, Any], native_stack: str) -> str | None:
+    """The remedy where a package that changed stands on a native stack that came after the record.
+
+    None: it stays as it was.
+    """
+    if record.get("cause") not in _COMPILED:
+        return None
+    return pinning.on_stack(record.get("environment_changes"), native_stack)
 
 
 # --- what fits ---

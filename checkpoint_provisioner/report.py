@@ -23,7 +23,7 @@ from .verdict import Verdict, cell_running, signal_name
 SCHEMA = 2  # of docs/death-record.schema.json; 1 lacked what `build` says about surroundings
 RECORD_STDERR = 4000  # characters of stderr kept in the record; stderr.txt has more
 RECORD_FAULTS = 12_000
-RECORD_STACKS = 12_000
+RECORD_STACKS = 24_000
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,10 @@ def build(
         "remedy": remedies.remedy(remedies.Case(evidence, verdict, place.source or "", known)),
         "checkpoint": _checkpoint(evidence),
         "restored_from": started.plan.checkpoint if started.plan.kind == "restore" else None,
-        "stack": evidence.faults[-RECORD_FAULTS:] or None,
-        "stacks": evidence.stacks[-RECORD_STACKS:] or None,
-        "native_stack": evidence.native_stack and evidence.native_stack[:RECORD_STACKS],
+        # A kernel that had to be killed wrote no trace itself: what it stood in before is here.
+        "stack": evidence.faults[-RECORD_FAULTS:] or evidence.stacks[:RECORD_FAULTS] or None,
+        "stacks": evidence.stacks[:RECORD_STACKS] or None,
+        "native_stack": (evidence.native_stack or "")[:RECORD_STACKS] or None,
         "stderr_tail": evidence.stderr_tail[-RECORD_STDERR:] or None,
         "explained": [{"text": one.text, "meaning": one.meaning} for one in known],
         "cap": dataclasses.asdict(started.cap) if started.cap else None,

@@ -268,7 +268,7 @@ def test_why_shows_what_a_record_of_version_2_holds_and_only_what_is_there() -> 
         "conda revision 3 -> 4",
         "Before: A worker was killed.",
         "Not to be had: nvidia-smi --query-gpu did not answer in 2.0 s",
-        "Native stack:",
+        "Stack of the compiled code:",
         "line 39",
     ):
         assert line in lines, line

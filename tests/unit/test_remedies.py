@@ -171,6 +171,26 @@ def test_conda_goes_back_by_its_revision_where_too_much_changed() -> None:
     assert "conda install --revision 3" in said
 
 
+def test_what_conda_changed_is_conda_s_to_change_back() -> None:
+    by_conda = {**CHANGED, "conda_revision": [3, 4]}
+    assert "`conda install scipy=1.0`" in (pinning.advice(by_conda, "", "") or "")
+    rebuilt = {**CHANGED, "changed": {"libblas": ["3.9 (build mkl)", "3.9 (build openblas)"]}}
+    assert "`conda install libblas=3.9=mkl`" in (pinning.advice(rebuilt, "", "") or "")
+
+
+def test_another_python_is_named_where_no_package_is_to_blame() -> None:
+    changes = {**CHANGED, "changed": {}, "python": ["3.11.7", "3.12.1"]}
+    assert "go back to 3.11.7" in advice(evidence(signal.SIGSEGV, environment_changes=changes))
+
+
+def test_a_native_stack_that_comes_later_can_change_the_advice() -> None:
+    record = record_of(evidence(signal.SIGSEGV, environment_changes=CHANGED))
+    native = "#0 0x7f in f () from /env/site-packages/scipy/linalg/_x.cpython-311-x86_64.so"
+    assert "scipy==1.0" in (remedies.with_native_stack(record, native) or "")
+    assert remedies.with_native_stack(record, "#0 in malloc () from libc.so.6") is None
+    assert remedies.with_native_stack({**record, "cause": "killed"}, native) is None
+
+
 @pytest.mark.parametrize("odd", [None, {}, {"changed": []}, {"changed": {"x": "1"}}, {"added": 3}])
 def test_odd_changes_give_no_advice(odd: Any) -> None:
     assert pinning.advice(odd, "", "") is None
