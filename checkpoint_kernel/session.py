@@ -111,6 +111,8 @@ class ExitMarker:
     restoring_unit: str | None = None
     cell_sha256: str | None = None  # of the running cell's source
     checkpoint: str | None = None  # newest committed checkpoint when it ended
+    same_deaths: int = 1  # how often it has now died of this cause at this line of this notebook
+    in_common: tuple[str, ...] = ()  # clauses about what these deaths share
     schema: int = SCHEMA
 
 

@@ -20,7 +20,7 @@ from checkpoint_kernel.contract import KERNELSPEC_NAME
 from checkpoint_kernel.manifest import ManifestError
 from checkpoint_kernel.words import size
 
-from . import cli_show, doctor, installed, kernelspec, listing
+from . import cli_show, death_summary, doctor, installed, kernelspec, listing
 
 FINE, FOUND, USAGE = 0, 1, 2
 
@@ -75,7 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     add("list", _list, "List notebooks and their checkpoints.", notebook=True)
     show = add("show", _show, "Show one checkpoint with every variable and what was skipped.")
     show.add_argument("id", metavar="ID", help="its ID, or the beginning of it")
-    add("deaths", _deaths, "List the deaths of kernels, and explain the last.", notebook=True)
+    deaths = add(
+        "deaths", _deaths, "List the deaths of kernels, and explain the last.", notebook=True
+    )
+    deaths.add_argument(
+        "--summary", action="store_true", help="count them by cause, notebook and line instead"
+    )
     env = add("env", _env, "Write what a session ran with, as a file that makes it again.")
     env.add_argument(
         "id", metavar="ID", help="of a session or a checkpoint, or its beginning; or a notebook"
@@ -168,10 +173,11 @@ def _deaths(options: argparse.Namespace) -> int:
     records, bad = listing.deaths(roots, options.notebook)
     for path, why in bad:
         print(f"{path} was passed over: {why}", file=sys.stderr)
+    summary = death_summary.summarized(records) if options.summary else None
     if options.json:
-        _print_json(records)
+        _print_json(records if summary is None else summary)
     elif records:
-        print(cli_show.deaths_text(records))
+        print(cli_show.deaths_text(records) if summary is None else cli_show.summary_text(summary))
     else:
         print(f"No kernel has died, as far as {listing.places(roots)} can tell.")
     return FOUND if bad else FINE

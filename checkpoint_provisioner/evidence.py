@@ -1,5 +1,6 @@
 """Gathers what can be observed about the end of a kernel. Only this file of the post-mortem
-looks at the system, through `proc` and `caps`; it draws no conclusion, see `verdict`.
+and `surroundings` look at the system, through `proc` and `caps`; no conclusion is drawn here,
+see `verdict`.
 
 Nothing here raises for what cannot be read: absent evidence is a note in the record.
 """
@@ -22,6 +23,7 @@ from . import proc
 
 if TYPE_CHECKING:
     from .caps.policy import CapHandle, Counters
+    from .surroundings import Surroundings
 
 FAULTS_LIMIT = 64 * 1024  # characters of faulthandler's file that are read
 STDERR_LIMIT = 64 * 1024  # bytes of stderr that are kept
@@ -85,6 +87,7 @@ class Evidence:
     system_oom_kills: int | None = None  # /proc/vmstat, moved by
     kernel_log: str | None = None  # the kernel log's line about this process
     memory: Memory = Memory()
+    surroundings: Surroundings | None = None  # of the death; None: not looked at
     signals: tuple[SignalSeen, ...] = ()
     server_gone: bool = False
     sent_by_us: tuple[int, ...] = ()  # signals that the supervisor itself decided to send

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoint_kernel import contract
@@ -52,13 +55,52 @@ def field(path: Path, name: str) -> int | None:
     return None
 
 
+@dataclass(frozen=True)
+class Processor:
+    """The processor that programs see."""
+
+    model: str
+    flags: tuple[str, ...]  # of x86: what instructions there are
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor | None:
+    """The first processor; None where none has the flags of x86 (on ARM they are others)."""
+    found: dict[str, str] = {}
+    try:
+        with open(cpuinfo, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if not line.strip():  # the next one: all are alike, and there may be hundreds
+                    break
+                name, _, value = line.partition(":")
+                found[name.strip()] = value.strip()
+    except OSError:
+        return None
+    flags = tuple(found.get("flags", "").split())
+    return Processor(found.get("model name", "unknown"), flags) if flags else None
+
+
 def kernel_log(pid: int) -> str | None:
     """What the kernel log says about the OOM kill of `pid`, where we may read it."""
+    killed = [text for _, text in _log_records() if f"Killed process {pid} " in text]
+    return killed[-1] if killed else None
+
+
+def gpu_errors(within_s: float, kept: int = 10) -> tuple[str, ...]:
+    """NVIDIA's Xid reports of the last `within_s` seconds in the kernel log, oldest first.
+
+    Source: NVIDIA, "Xid Errors": "NVRM: Xid (PCI:0000:03:00): 31, pid=..., ...".
+    """
+    since_us = (time.monotonic() - within_s) * 1e6  # the log's clock runs from boot too
+    found = [text for at_us, text in _log_records() if "NVRM: Xid" in text and at_us >= since_us]
+    return tuple(found[-kept:])
+
+
+def _log_records() -> Iterator[tuple[int, str]]:
+    """(microseconds since boot, first line) of every record of the kernel log that we may read."""
     try:
         fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return None
-    found = None
+        return
     try:
         while True:
             try:
@@ -67,14 +109,13 @@ def kernel_log(pid: int) -> str | None:
                 continue
             if not record:
                 break
-            text = record.decode("utf-8", "replace")
-            if f"Killed process {pid} " in text:
-                found = text.partition(";")[2].splitlines()[0]
+            head, _, text = record.decode("utf-8", "replace").partition(";")
+            at_us = head.split(",")[2:3]
+            yield int(at_us[0]) if at_us and at_us[0].isdecimal() else 0, text.partition("\n")[0]
     except OSError:  # EAGAIN: the end
         pass
     finally:
         os.close(fd)
-    return found
 
 
 def descendants(pid: int) -> list[int]:

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 from jupyter_client.manager import KernelManager
 
 from checkpoint_kernel import contract, session
 from checkpoint_kernel.session import ExitMarker, Plan, Session
 
 OURS = ["python", "-m", "checkpoint_kernel", "-f", "{connection_file}"]
+RECORD_SCHEMA = Path(__file__).parents[2] / "docs" / "death-record.schema.json"
 FOREIGN = ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 
 
@@ -114,6 +116,7 @@ class Victim:
         assert marker.death is not None, f"no death on record: {marker}"
         path = self.directory.parent.parent / contract.DEATHS / marker.death
         record: dict[str, Any] = json.loads(path.read_bytes())
+        jsonschema.validate(record, json.loads(RECORD_SCHEMA.read_bytes()))
         return record
 
     def deaths(self) -> list[Path]:

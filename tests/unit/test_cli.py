@@ -249,6 +249,49 @@ def test_deaths_explains_the_newest_in_words(jupyter: Jupyter) -> None:
     assert f"What to do: {DEATH['remedy']}" in text
 
 
+def test_deaths_are_counted_by_cause_notebook_and_line_and_survived_ones_apart(
+    jupyter: Jupyter,
+) -> None:
+    train = jupyter.notebook("train-1", "/work/train.ipynb")
+    other = jupyter.notebook("other-2", "/work/other.ipynb")
+    for second in (1, 3):
+        jupyter.death(train, f"{second}", time=f"2026-11-23T08:00:0{second}.000+00:00", line=second)
+    jupyter.death(other, "a", time="2026-11-23T08:00:02.000+00:00", notebook="/work/other.ipynb")
+    jupyter.death(train, "4", time="2026-11-23T08:00:04.000+00:00", cause="aborted", source=None)
+    jupyter.death(train, "5", schema_version=2, cause="memory-cap-interrupt", survived=True)
+    summary = jupyter.json("deaths", "--summary")
+    assert (summary["deaths"], summary["survived"]) == (4, 1)
+    assert summary["causes"][0] == {"cause": "segmentation-fault", "count": 3}
+    assert summary["places"][0] == {
+        "cause": "segmentation-fault",
+        "notebook": "/work/train.ipynb",
+        "line": 3,
+        "source": "ctypes.string_at(0)",
+        "count": 2,
+        "first": "2026-11-23T08:00:01.000+00:00",
+        "last": "2026-11-23T08:00:03.000+00:00",
+    }
+    assert [place["cause"] for place in summary["places"][1:]] == ["aborted", "segmentation-fault"]
+    assert summary["interrupts"][0]["cause"] == "memory-cap-interrupt"
+    text = jupyter.run("deaths", "--summary").stdout
+    assert "Deaths: 4 (segmentation-fault 3, aborted 1)" in text
+    assert "Interrupted near the memory limit, and survived: 1" in text
+    assert jupyter.json("deaths", "other.ipynb", "--summary")["deaths"] == 1
+    assert [entry["deaths"] for entry in jupyter.json("list", "train.ipynb")] == [3]
+    assert "memory-cap-interrupt (survived)" in jupyter.run("deaths").stdout
+
+
+def test_a_summary_of_no_deaths_is_empty(jupyter: Jupyter) -> None:
+    assert jupyter.json("deaths", "--summary")["places"] == []
+    assert "No kernel has died" in jupyter.run("deaths", "--summary").stdout
+
+
+def test_what_repeats_is_said_with_the_newest_death(jupyter: Jupyter) -> None:
+    again = {"count": 2, "said": "The kernel has now died twice of this cause at this line."}
+    jupyter.death(jupyter.notebook("train-1", "/work/train.ipynb"), "a", repeated=again)
+    assert again["said"] in jupyter.run("deaths").stdout
+
+
 def test_a_damaged_death_record_is_named_and_the_others_are_shown(jupyter: Jupyter) -> None:
     train = jupyter.notebook("train-1", "/work/train.ipynb")
     jupyter.death(train, "a")

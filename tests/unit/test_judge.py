@@ -318,7 +318,7 @@ def test_the_line_is_found_although_no_thread_is_marked_as_the_current_one() -> 
 def test_the_record_has_every_field_that_the_design_promises() -> None:
     found = evidence(signal.SIGSEGV, faults=FAULTS)
     record = report.build(found, judge(found))
-    assert record["schema_version"] == 1
+    assert record["schema_version"] == 2
     assert record["time"] == "1970-01-01T00:16:40.000+00:00"
     assert (record["cause"], record["signal"]) == ("segmentation-fault", "SIGSEGV")
     assert (record["cell"], record["line"], record["source"]) == (3, 2, "crash(x)")
