@@ -18,6 +18,7 @@ data directory):
             flight               flight recorder
             faults.txt           faulthandler's file
             stacks.txt           Python's stacks of the living kernel, written when asked for
+            last_look.json       stacks of a kernel that did not answer, taken before its end
             guard.json           what the guard had read when it interrupted a cell
             events.jsonl         what happened to the kernel and its children while it lived
             environment.json     the packages that the kernel runs with
@@ -57,6 +58,7 @@ INTENT_FILE: Final = "intent.jsonl"
 FLIGHT_FILE: Final = "flight"
 FAULTS_FILE: Final = "faults.txt"
 STACKS_FILE: Final = "stacks.txt"
+LAST_LOOK_FILE: Final = "last_look.json"
 GUARD_FILE: Final = "guard.json"
 EVENTS_FILE: Final = "events.jsonl"
 ENVIRONMENT_FILE: Final = "environment.json"
@@ -75,3 +77,5 @@ ORPHAN_GRACE_S: Final = 2.0
 _REAL_TIME: Final = int(getattr(signal, "SIGRTMIN", 34))  # macOS has none
 MEMORY_SIGNAL: Final = _REAL_TIME + 11  # interrupt the cell: the memory limit is near
 STACKS_SIGNAL: Final = _REAL_TIME + 12  # append all threads' stacks to stacks.txt
+# What the kernel writes below the stacks that it tells itself. faulthandler writes no such line.
+STACKS_END: Final = "End of the stacks."

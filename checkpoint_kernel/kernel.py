@@ -18,7 +18,7 @@ from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
 
-from . import last_words, left_behind, manifest, notice, restore, safe_point
+from . import doing, last_words, left_behind, manifest, memory, notice, restore, safe_point
 from .checkpoint import Checkpointer
 from .clockwork import Clockwork, cell_line
 from .ending import Ending
@@ -305,6 +305,17 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             off,
             self.session_record,
         )
+
+    def doing_now(self) -> str:
+        """What the main thread is at, for a client that asks in another one."""
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        flight, progress = self.recorder.flight, self.clockwork.progress
+        stack = doing.cell_stack(frame, self.shell.user_ns, flight.cell_file)
+        cap = self.session_record.cap
+        return doing.in_words(
+            flight, stack, time.time(), memory.rss_bytes(),
+            progress.cpu_s_since(), cap.configured if cap else None,
+        )  # fmt: skip
 
     @property
     def missed_a_cell(self) -> bool:

@@ -24,6 +24,7 @@ from .words import age, size
 
 _WIDTH = 88
 _SIGN = "checkpoint-kernel"
+_NATIVE_SHOWN = 40  # lines
 _COMMAND = re.compile(r"%checkpoint [a-z]+( \d{8}-[\w-]+)?")  # to be copied: never broken
 
 
@@ -322,8 +323,14 @@ def why(death: dict[str, Any]) -> str:
     lines.append(f"Cause: {death.get('cause')} ({death.get('confidence', '?')})")
     if death.get("remedy"):
         lines.append(f"What to do: {death['remedy']}")
-    if death.get("stack"):
-        lines.append(f"Python's stack at that moment:\n{death['stack'].rstrip()}")
+    if stack := death.get("stack") or death.get("stacks"):
+        lines.append(f"Python's stack at that moment:\n{stack.rstrip()}")
+    if native := str(death.get("native_stack") or "").splitlines():
+        shown = "\n".join(native[:_NATIVE_SHOWN])
+        lines.append(f"Stack of the compiled code:\n{shown}")
+        if len(native) > _NATIVE_SHOWN:
+            rest = len(native) - _NATIVE_SHOWN
+            lines.append(f"({rest} more lines: jupyter checkpoint deaths --json)")
     tail = "\n".join(
         line for line in str(death.get("stderr_tail") or "").splitlines()
         if line.strip() and "running over TCP without encryption" not in line

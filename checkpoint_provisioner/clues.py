@@ -58,7 +58,7 @@ SAME_FRAME_LIMIT = 60
 
 def current_stack(faults: str) -> list[tuple[str, int, str]]:
     """(file, line, function) of the thread that failed, innermost first, without ours."""
-    start = max(faults.rfind("Current thread"), 0)
+    start = max(faults.rfind("Current thread 0x"), 0)  # 3.14: "Current thread's C stack trace"
     return stacks(re.split(r"\n\s*\n|\nThread ", faults[start:], maxsplit=1)[0])
 
 

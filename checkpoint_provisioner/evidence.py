@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from checkpoint_kernel import contract, flight_recorder, session
 from checkpoint_kernel.flight_recorder import Flight
 from checkpoint_kernel.session import Event, Intent, Session
 
-from . import proc
+from . import last_look, proc
 
 if TYPE_CHECKING:
     from .caps.policy import CapHandle, Counters
@@ -167,6 +167,7 @@ def gather(
         is_ours=is_ours,
         events=_events(directory, samples.notes),
         curve=tuple(samples.curve),
+        **_last_look(directory, samples.notes),
         notes=tuple(samples.notes),
     )
 
@@ -188,6 +189,7 @@ def gather_leftovers(directory: Path, started: Session) -> Evidence:
         memory=Memory(rss_bytes=flight.rss_bytes if flight else None),
         same_boot=started.boot_id == proc.boot_id(),
         events=_events(directory, notes),
+        **_last_look(directory, notes),
         notes=tuple(notes),
     )
 
@@ -214,6 +216,26 @@ def _events(directory: Path, notes: list[str]) -> tuple[Event, ...]:
     except (OSError, ValueError, TypeError) as why:
         notes.append(f"the events could not be read: {why!r}")
         return ()
+
+
+def _last_look(directory: Path, notes: list[str]) -> dict[str, Any]:
+    """The stacks of a kernel that did not answer a restart; what else was seen is a note."""
+    try:
+        seen = last_look.load(directory)
+    except (OSError, ValueError, TypeError) as why:
+        notes.append(f"the last look at it could not be read: {why!r}")
+        return {}
+    if seen is None:
+        return {}
+    if seen.state_words:
+        notes.append(f"when it did not answer, {seen.state_words}")
+    if seen.waits_in:
+        notes.append(f"its main thread waited in the operating system: {seen.waits_in}")
+    if seen.stacks_missing:
+        notes.append(f"no stacks of Python: {seen.stacks_missing}")
+    if seen.native_missing:
+        notes.append(f"no native stacks: {seen.native_missing}")
+    return {"stacks": seen.stacks, "native_stack": seen.native}
 
 
 def _tail(path: Path, limit_bytes: int) -> str:

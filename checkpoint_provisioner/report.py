@@ -18,6 +18,7 @@ from .verdict import Verdict, cell_running, signal_name
 SCHEMA = 1
 RECORD_STDERR = 4000  # characters of stderr kept in the record; stderr.txt has more
 RECORD_FAULTS = 12_000
+RECORD_STACKS = 24_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def where(evidence: Evidence) -> Place:
     running = cell_running(evidence)
     line = None
     if running:
-        known = [*current_stack(evidence.faults), *stacks(evidence.faults)]
+        known = [frame for text in (evidence.faults, evidence.stacks) for frame in
+                 (*current_stack(text), *stacks(text))]  # fmt: skip
         frames = [frame for frame in known if frame[0] == flight.cell_file]
         line = frames[0][1] if frames else flight.line
     lines = flight.cell_source.splitlines()
@@ -78,7 +80,10 @@ def build(evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
         "paragraph": paragraph(evidence, verdict),
         "remedy": remedy(verdict.cause, started.cap, flight.sent_itself if flight else None),
         "checkpoint": checkpoint,
-        "stack": evidence.faults[-RECORD_FAULTS:] or None,
+        # A kernel that had to be killed wrote no trace itself: what it stood in before is here.
+        "stack": evidence.faults[-RECORD_FAULTS:] or evidence.stacks[:RECORD_FAULTS] or None,
+        "stacks": evidence.stacks[:RECORD_STACKS] or None,
+        "native_stack": (evidence.native_stack or "")[:RECORD_STACKS] or None,
         "stderr_tail": evidence.stderr_tail[-RECORD_STDERR:] or None,
         "cap": dataclasses.asdict(started.cap) if started.cap else None,
         "memory": dataclasses.asdict(evidence.memory),
@@ -89,7 +94,7 @@ def build(evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
 def _observed(evidence: Evidence) -> dict[str, Any]:
     """Everything else that was observed, so that the verdict can be checked."""
     raw = dataclasses.asdict(evidence)
-    for told_elsewhere in ("session", "faults", "stderr_tail", "memory"):
+    for told_elsewhere in ("session", "faults", "stacks", "native_stack", "stderr_tail", "memory"):
         del raw[told_elsewhere]
     if raw["flight"]:
         del raw["flight"]["cell_source"]

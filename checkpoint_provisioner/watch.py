@@ -20,6 +20,7 @@ from checkpoint_kernel import contract, flight_recorder, session
 from . import evidence, home, orphans, post_mortem, proc, process
 from .caps import policy
 from .evidence import Exit, Samples, SignalSeen
+from .last_look import Looker
 from .launch import is_ours
 from .stderr_relay import StderrRelay
 
@@ -57,6 +58,7 @@ class Watch:
         self._kernel_fd = os.pidfd_open(kernel.pid)
         self._signal_fd = process.open_signals(process.WATCHED)
         self._server_fd = self._watch_server()
+        self._looker = Looker(kernel.pid, kernel.directory)
 
     def until_exit(self) -> Exit:
         """Watch; returns when the kernel is judged, on record, cleared away and reaped."""
@@ -88,18 +90,30 @@ class Watch:
 
     def _pass_on_signals(self) -> None:
         for number in self._take_signals():
-            process.send(self._kernel.pid, number, group=True)
+            if number == contract.STACKS_SIGNAL:
+                self._look()
+            else:
+                process.send(self._kernel.pid, number, group=True)
         process.reap_others(self._kernel.pid)
 
     def _take_signals(self) -> list[int]:
         """The signals that wait, but SIGCHLD; who sent them is noted as evidence."""
         taken = [s for s in process.read_signals(self._signal_fd) if s.number != signal.SIGCHLD]
         for one in taken:
+            if one.number == contract.STACKS_SIGNAL:
+                continue  # meant for us, not for the kernel
             name = proc.process_name(one.sender_pid)
             self._signals.append(
                 SignalSeen(one.number, one.sender_pid, one.sender_uid, name, time.time())
             )
         return [one.number for one in taken]
+
+    def _look(self) -> None:
+        """The kernel does not answer a restart, and will be killed."""
+        try:
+            self._looker.begin()
+        except OSError as why:
+            self._samples.notes.append(f"its stacks could not be taken: {why}")
 
     def _watch_server(self) -> int | None:
         """A wake-up for the end of our parent; `_look_for_server` then asks getppid."""
@@ -134,6 +148,7 @@ class Watch:
     def _exit_seen(self) -> Exit:
         kernel = self._kernel
         self._take_signals()  # those that came with the exit
+        self._looker.end()
         ended = _status(kernel.pid)
         if kernel.relay is not None:
             kernel.relay.drain_all()
