@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 import types
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from .flight_recorder import Flight
 from .notice import clock
@@ -21,9 +21,9 @@ _WAITING, _WORKING = 0.05, 0.5
 
 
 def cell_stack(
-    innermost: types.FrameType | None, main: dict[str, Any], cell_file: str | None
+    innermost: types.FrameType | None, cell_file: str | None
 ) -> list[traceback.FrameSummary]:
-    """The calls of the main thread from the running cell on, most recent last; [] outside of one."""
+    """The calls from the running cell on, most recent last; [] outside of one."""
     summary = traceback.extract_stack(innermost)
     for number, frame in enumerate(summary):
         if frame.filename == cell_file:
@@ -43,7 +43,9 @@ def in_words(
     memory = f"Memory: {size(rss_bytes)}" + (f" of the limit {cap}." if cap else ".")
     if flight.state != "busy":
         last = flight.execution_count
-        return f"No cell is running{'' if last is None else f' (the last was In[{last}])'}.\n{memory}"
+        return (
+            f"No cell is running{'' if last is None else f' (the last was In[{last}])'}.\n{memory}"
+        )
     began = flight.cell_started or now
     lines = [
         f"In[{flight.execution_count}] has been running for {age(now - began)}, "

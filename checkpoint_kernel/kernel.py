@@ -310,7 +310,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         """What the main thread is at, for a client that asks in another one."""
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         flight, progress = self.recorder.flight, self.clockwork.progress
-        stack = doing.cell_stack(frame, self.shell.user_ns, flight.cell_file)
+        stack = doing.cell_stack(frame, flight.cell_file)
+        del frame  # what a function leaves behind when it returns is not for this thread to free
         cap = self.session_record.cap
         return doing.in_words(
             flight, stack, time.time(), memory.rss_bytes(),

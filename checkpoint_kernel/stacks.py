@@ -7,7 +7,8 @@ Asked by STACKS_SIGNAL, it answers in `stacks.txt`, in faulthandler's format, in
     sent to another       -> faulthandler's handler writes them without the interpreter's lock, for
                              the time when C code keeps that lock and our thread cannot run
 
-Who asks tries the first one first, and empties the file before: `checkpoint_provisioner.ask_stacks`.
+Who asks tries the first one first, and empties the file before: see the server's half,
+`checkpoint_provisioner.ask_stacks`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from .contract import STACKS_END, STACKS_FILE, STACKS_SIGNAL
+from .flight_recorder import FlightRecorder
 
 # Of each thread; the rest, in between, is left out: recursion fills a stack with one frame.
 INNERMOST: Final = 80
@@ -38,7 +40,7 @@ class _Place(NamedTuple):
     function: str
 
 
-def tell_when_asked(directory: Path, supervisor_pid: int) -> None:
+def tell_when_asked(directory: Path, recorder: FlightRecorder, supervisor_pid: int) -> None:
     """Register the handler and start the thread. Once, in the main thread, before the kernel is up.
 
     Where the file cannot be had the signal has no handler, which is what those who ask look for.
@@ -57,16 +59,17 @@ def tell_when_asked(directory: Path, supervisor_pid: int) -> None:
     # Where Yama lets only parents trace, the supervisor may have debuggers trace us (ptrace(2)).
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(supervisor_pid), 0, 0, 0)
     name = "checkpoint-kernel-stacks"
-    threading.Thread(target=_answer, args=(fd,), name=name, daemon=True).start()
+    threading.Thread(target=_answer, args=(fd, recorder), name=name, daemon=True).start()
 
 
 def _in_forked_child() -> None:
     faulthandler.unregister(STACKS_SIGNAL)
 
 
-def _answer(fd: int) -> None:
-    """The thread. That it blocks the signal is how those who ask find it (SigBlk, proc(5))."""
+def _answer(fd: int, recorder: FlightRecorder) -> None:
+    """The thread. Who asks finds its id in the flight recorder."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {STACKS_SIGNAL})
+    recorder.update(stacks_tid=threading.get_native_id())
     while True:
         signal.sigwaitinfo({STACKS_SIGNAL})
         try:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from checkpoint_kernel.contract import STACKS_END, STACKS_FILE, STACKS_SIGNAL
+from checkpoint_kernel.flight_recorder import Flight
 
-# Of the time that there is, for our thread; the rest is for the handler, which takes a millisecond.
-_FOR_OUR_THREAD: Final = 0.75
+# Of the time that there is; the handler itself takes a millisecond.
+_FOR_HANDLER: Final = 0.25
 _POLL_S: Final = 0.005
 _BIT: Final = 1 << (STACKS_SIGNAL - 1)
 
@@ -34,11 +35,11 @@ class Answer:
     without_lock: bool = False  # by the handler: some thread keeps the interpreter's lock
 
 
-def ask(pid: int, directory: Path, spare_tid: int | None, wait_s: float = 2.0) -> Answer:
+def ask(pid: int, directory: Path, flight: Flight | None, wait_s: float = 2.0) -> Answer:
     """The stacks of the kernel `pid`, whose session lies in `directory`; within `wait_s`.
 
-    `spare_tid` is a thread that the handler may be run in. Never raises for what a kernel is or
-    does; OSError only if the file cannot be read back.
+    `flight` is what its flight recorder says: which threads may be sent a signal. Never raises for
+    what a kernel is or does; OSError only if the file cannot be read back.
     """
     if (state := state_of(pid)) in ("", "Z", "X"):
         return Answer(why_not="the process has ended")
@@ -54,7 +55,7 @@ def ask(pid: int, directory: Path, spare_tid: int | None, wait_s: float = 2.0) -
         deadline = time.monotonic() + wait_s
         if not _until(lambda: _locked(fd), deadline):
             return Answer(why_not="somebody else is asking")
-        return _ask(pid, fd, spare_tid, time.monotonic(), wait_s)
+        return _ask(pid, fd, flight or Flight(), time.monotonic() + wait_s, wait_s)
     except PermissionError:
         return Answer(why_not=f"process {pid} is another user's")
     except ProcessLookupError:
@@ -63,19 +64,17 @@ def ask(pid: int, directory: Path, spare_tid: int | None, wait_s: float = 2.0) -
         os.close(fd)  # and so unlocked
 
 
-def _ask(pid: int, fd: int, spare_tid: int | None, now: float, wait_s: float) -> Answer:
+def _ask(pid: int, fd: int, flight: Flight, deadline: float, wait_s: float) -> Answer:
     os.ftruncate(fd, 0)  # the kernel appends: the file holds what was asked last
-    ours = _thread_that_waits(pid)
-    if ours is not None:
-        _send(pid, ours)
+    if _has(pid, flight.stacks_tid):
+        _send(pid, flight.stacks_tid or pid)
         told = f"\n{STACKS_END}\n"
-        if _until(lambda: _read(fd).endswith(told), now + wait_s * _FOR_OUR_THREAD):
+        if _until(lambda: _read(fd).endswith(told), deadline - wait_s * _FOR_HANDLER):
             return Answer(_read(fd).removesuffix(told))
         os.ftruncate(fd, 0)
-    there = spare_tid is not None and Path(f"/proc/{pid}/task/{spare_tid}").exists()
-    tid = spare_tid if spare_tid is not None and there else pid
+    tid = flight.clock_tid if flight.clock_tid and _has(pid, flight.clock_tid) else pid
     _send(pid, tid)
-    if _until(lambda: _handled(pid, tid), now + wait_s) and (text := _read(fd)):
+    if _until(lambda: _handled(pid, tid), deadline) and (text := _read(fd)):
         return Answer(text.partition(f"\n{STACKS_END}\n")[0], without_lock=True)
     state = state_of(pid)
     return Answer(why_not=in_words(state) if state in "TtDZX" else "the kernel did not answer")
@@ -110,12 +109,8 @@ def waits_in(pid: int) -> str | None:
     return name if name not in ("", "0") else None
 
 
-def _thread_that_waits(pid: int) -> int | None:
-    """The thread of the kernel's that waits for the signal: the one that blocks it."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        if _mask(task / "status", "SigBlk:") & _BIT:
-            return int(task.name)
-    return None
+def _has(pid: int, tid: int | None) -> bool:
+    return tid is not None and Path(f"/proc/{pid}/task/{tid}").exists()
 
 
 def _handled(pid: int, tid: int) -> bool:

@@ -112,16 +112,13 @@ def take(pid: int, directory: Path) -> None:
         state_words=ask_stacks.in_words(state) if state in ("T", "t", "D") else None,
         waits_in=ask_stacks.waits_in(pid),
     )
-    spare_tid = flight.clock_tid if flight else None
-    answer = ask_stacks.ask(pid, directory, spare_tid, _PYTHON_WAIT_S)
+    answer = ask_stacks.ask(pid, directory, flight, _PYTHON_WAIT_S)
     seen = dataclasses.replace(seen, stacks=answer.text, stacks_missing=answer.why_not)
     _save(directory, seen)
     native = native_stack.of_process(pid, native_stack.ENDING_LIMIT_S)
     _save(
         directory,
-        dataclasses.replace(
-            seen, native=native.text, native_missing=native.why_not, complete=True
-        ),
+        dataclasses.replace(seen, native=native.text, native_missing=native.why_not, complete=True),
     )
 
 

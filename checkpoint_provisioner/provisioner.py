@@ -275,14 +275,14 @@ class CheckpointProvisioner(LocalProvisioner):
     def _look(self) -> None:
         """Have the supervisor take the stacks of a kernel that does not answer a restart.
 
-        Not where it was told to go at once (`now=True`), nor to go for good: nobody would read them.
+        Not where it was told to go at once (`now=True`) or for good: nobody would read them.
         """
         if self._restarting and not self._looking and self.process is not None:
             self._looking = True
             self.process.send_signal(contract.STACKS_SIGNAL)
 
     async def _looked(self) -> None:
-        """Wait until they are on record, for a moment: they were asked for when half the time was up."""
+        """Wait a moment until they are on record; they were asked for when half the time was up."""
         self._look()
         if not self._looking or self.session_directory is None or self._kernel is None:
             return

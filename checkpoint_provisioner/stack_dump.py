@@ -34,7 +34,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Thread:
-    """One thread of a kernel; calls with the most recent one last, None where some were left out."""
+    """One thread of a kernel; the most recent call last, None where some were left out."""
 
     ident: str
     name: str | None
