@@ -244,7 +244,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         self.recorder.update(
             state="busy",
             execution_count=number,
-            cell_source=source,
+            cell_source=_as_numbered(source),
             cell_file=shell.compile.get_code_name(source, source, number),
             cell_started=time.time(),
             line=None,
@@ -438,3 +438,10 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     def _at_exit(self) -> None:
         if os.getpid() == self._pid and self.recorder.flight.exiting is None:
             self.recorder.update(exiting="atexit")
+
+
+def _as_numbered(source: str) -> str:
+    """As the lines of a cell are counted: IPython leaves out empty ones at its beginning."""
+    lines = source.splitlines(keepends=True)
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    return "".join(lines[first:])

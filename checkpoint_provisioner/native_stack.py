@@ -23,6 +23,7 @@ from . import ask_stacks
 
 ASKED_LIMIT_S: Final = 5.0  # a person waits
 ENDING_LIMIT_S: Final = 2.0  # a restart waits
+CORE_LIMIT_S: Final = 5.0  # so does one after a crash, where cores are written
 # What gdb may take for the symbols of a big process; it says so and ends where it needs more.
 _TOOL_MEMORY_BYTES: Final = 2 << 30
 _TEXT_LIMIT: Final = 64 * 1024  # characters
@@ -79,14 +80,14 @@ def tools_for_core(executable: str, core: str, installed: Iterable[str]) -> list
     return [tool for tool in every if tool.name in set(installed)]
 
 
-def core_name(pattern: str, uses_pid: bool, pid: int, command: str) -> str | None:
+def core_name(pattern: str, uses_pid: bool, pid: int) -> str | None:
     """Where /proc/sys/kernel/core_pattern puts a core, as a glob; None for a pipe. Pure.
 
     core(5). What is not known of a process that has ended becomes a `*`.
     """
     if pattern.startswith("|") or not pattern:
         return None
-    known = {"%p": str(pid), "%P": "*", "%e": command[:15], "%u": str(os.getuid()), "%%": "%"}
+    known = {"%p": str(pid), "%u": str(os.getuid()), "%%": "%"}
     name = re.sub(r"%(.)", lambda match: known.get(match[0], "*"), pattern)
     return f"{name}.{pid}" if uses_pid and "%p" not in pattern else name
 
@@ -104,19 +105,24 @@ def of_process(pid: int, limit_s: float) -> NativeStack:
         return NativeStack(None, None, f"no tool for native stacks is installed: {_INSTALL}")
     before = ask_stacks.state_of(pid)
     try:
-        return _first(tools, limit_s)
+        found = _first(tools, limit_s)
     finally:
         # A debugger that is killed while it attaches leaves its SIGSTOP behind.
         if before not in ("T", "t") and ask_stacks.state_of(pid) == "T":
             os.kill(pid, signal.SIGCONT)
+    if found.why_not is not None and "not permitted" in found.why_not:
+        yama = "only root or its parents may trace it (kernel.yama.ptrace_scope, or no SYS_PTRACE)"
+        return NativeStack(None, None, f"{found.why_not}; {yama}")
+    return found
 
 
 def of_core(
-    pid: int, executable: str, command: str, directory: Path, since: float, limit_s: float
+    pid: int, executable: str, directory: Path, since: float, limit_s: float
 ) -> NativeStack:
     """The native stacks of a process of ours that has dumped its core, started at `since`.
 
-    `directory` is where it ran; a core of somebody else's, or an older one, is not read.
+    `directory` is where it ran; a core of somebody else's, or an older one, is not read. OSError
+    if there is no /proc.
     """
     pattern = Path("/proc/sys/kernel/core_pattern").read_text("utf-8", "replace").strip()
     if pattern.startswith("|"):
@@ -125,7 +131,7 @@ def of_core(
         program = pattern[1:].split()[:1]
         return NativeStack(None, None, f"the core went to {' '.join(program)}, which keeps it")
     uses_pid = Path("/proc/sys/kernel/core_uses_pid").read_text("ascii").strip() == "1"
-    name = core_name(pattern, uses_pid, pid, command)
+    name = core_name(pattern, uses_pid, pid)
     core = _newest(directory, name, since) if name else None
     if core is None:
         return NativeStack(None, None, f"no core file {name} of this process in {directory}")

@@ -51,6 +51,24 @@ def write_record(directory: Path, evidence: Evidence, judged: Verdict) -> str:
     return name
 
 
+def add_native_stack(
+    directory: Path, marker: session.ExitMarker, text: str | None, why_not: str | None
+) -> None:
+    """Add what a core file tells to a record that is written: reading one takes seconds.
+
+    OSError or ValueError if the record cannot be read or written.
+    """
+    if marker.death is None:
+        return
+    path = directory.parent.parent / contract.DEATHS / marker.death
+    record = json.loads(path.read_bytes())
+    if text is not None:
+        record["native_stack"] = text[: report.RECORD_STACKS]
+    if why_not is not None:
+        record["evidence"]["notes"].append(f"no native stack from the core file: {why_not}")
+    durable.publish(path, json.dumps(record, indent=1).encode())
+
+
 def _marker(evidence: Evidence, judged: Verdict, record_name: str | None) -> session.ExitMarker:
     flight, ended = evidence.flight, evidence.exit
     running = flight is not None and verdict.cell_running(evidence)

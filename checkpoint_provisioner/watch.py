@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import shutil
 import signal
 import sys
 import time
@@ -160,6 +161,8 @@ class Watch:
             marker = session.ExitMarker(kernel.session.id, time.time(), "death", "unknown")
             print(f"checkpoint-kernel: the end could not be judged: {why!r}", file=sys.stderr)
         self._clear_away(marker)
+        if ended.core_dumped:
+            self._read_core(marker)
         os.waitpid(kernel.pid, 0)
         process.reap_others(kernel.pid)
         for said in orphans.free_ports(kernel.argv, kernel.directory):
@@ -189,6 +192,19 @@ class Watch:
         except OSError as why:
             print(f"checkpoint-kernel: the end is not on record: {why}", file=sys.stderr)
             return post_mortem.unwritten(observed)
+
+    def _read_core(self, marker: session.ExitMarker) -> None:
+        """The native stack of a crash, where the user has cores written; the record stands."""
+        from . import native_stack  # with subprocess, which a kernel that lives needs not pay for
+
+        kernel = self._kernel
+        executable = shutil.which(kernel.argv[0]) or kernel.argv[0]
+        began, limit_s = kernel.session.started, native_stack.CORE_LIMIT_S
+        try:
+            found = native_stack.of_core(kernel.pid, executable, Path.cwd(), began, limit_s)
+            post_mortem.add_native_stack(kernel.directory, marker, found.text, found.why_not)
+        except (OSError, ValueError, LookupError) as why:
+            print(f"checkpoint-kernel: the core file was not read: {why}", file=sys.stderr)
 
     def _clear_away(self, marker: session.ExitMarker) -> None:
         """The snapshot process gets its grace; nothing of a dead kernel survives it."""
