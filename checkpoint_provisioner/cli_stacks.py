@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import linecache
-import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -81,14 +80,15 @@ def _look_at(kernel: LiveKernel, native: bool) -> Seen:
 def _by_py_spy(pid: int) -> tuple[str | None, str | None]:
     """A kernel that is not ours has no handler; py-spy reads any Python from outside."""
     not_ours = "this kernel is not ours, and does not tell its stacks"
-    if shutil.which("py-spy") is None:
+    py_spy = native_stack.find("py-spy")
+    if py_spy is None:
         return None, (
             f"{not_ours}: if it is a Python, `pip install py-spy` and ask again; "
             "`--native` shows compiled code, with gdb or elfutils installed"
         )
     try:
         done = subprocess.run(
-            ["py-spy", "dump", "--nonblocking", "--pid", str(pid)],
+            [py_spy, "dump", "--nonblocking", "--pid", str(pid)],
             capture_output=True, text=True, timeout=native_stack.ASKED_LIMIT_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

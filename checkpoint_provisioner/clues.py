@@ -80,6 +80,20 @@ def repeats_one_frame(faults: str) -> bool:
     return max((frames.count(frame) for frame in set(frames)), default=0) > SAME_FRAME_LIMIT
 
 
+_C_STACK = "C stack trace (most recent call first):\n"
+
+
+def c_stack(faults: str) -> str | None:
+    """The native stack that faulthandler adds from Python 3.14 on (faulthandler.enable)."""
+    _, found, text = faults.rpartition(_C_STACK)
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("  "):
+            break
+        lines.append(line)
+    return "\n".join(lines) or None if found else None
+
+
 # traitlets' log format; ipykernel warns of things that have nothing to do with the end.
 _ROUTINE = re.compile(r"\[\w+\] (?:DEBUG|INFO|WARNING) \|")
 

@@ -235,6 +235,8 @@ def _last_look(directory: Path, notes: list[str]) -> dict[str, Any]:
         notes.append(f"no stacks of Python: {seen.stacks_missing}")
     if seen.native_missing:
         notes.append(f"no native stacks: {seen.native_missing}")
+    elif not seen.complete:
+        notes.append("no native stacks: they were not ready when it was killed")
     return {"stacks": seen.stacks, "native_stack": seen.native}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from checkpoint_kernel.session import Cap
 from checkpoint_kernel.words import size
 
-from .clues import current_stack, stacks
+from .clues import c_stack, current_stack, stacks
 from .evidence import Evidence
 from .verdict import Verdict, cell_running, signal_name
 
@@ -83,7 +83,8 @@ def build(evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
         # A kernel that had to be killed wrote no trace itself: what it stood in before is here.
         "stack": evidence.faults[-RECORD_FAULTS:] or evidence.stacks[:RECORD_FAULTS] or None,
         "stacks": evidence.stacks[:RECORD_STACKS] or None,
-        "native_stack": (evidence.native_stack or "")[:RECORD_STACKS] or None,
+        "native_stack": (evidence.native_stack or c_stack(evidence.faults) or "")[:RECORD_STACKS]
+        or None,
         "stderr_tail": evidence.stderr_tail[-RECORD_STDERR:] or None,
         "cap": dataclasses.asdict(started.cap) if started.cap else None,
         "memory": dataclasses.asdict(evidence.memory),

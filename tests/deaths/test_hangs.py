@@ -78,7 +78,8 @@ def test_a_busy_kernel_tells_its_stacks_and_goes_on_unharmed(
         ran = [frame["function"] for frame in main["frames"] if frame and frame["cell"]]
         assert ran == ["<module>", name]
         if keeps and DEBUGGERS:
-            assert "sleep" in one["native"]["text"]
+            native = one["native"]
+            assert "sleep" in native["text"] if native["text"] else "longer" in native["why_not"]
         assert victim.client.get_shell_msg(timeout=30)["content"]["status"] == "ok"
     # C's sleep returns what was left of it when a signal's handler cuts it short.
     assert value_of(victim, "got, time.monotonic() - began > 4.9") == "(0, True)"
@@ -160,8 +161,8 @@ def test_a_kernel_killed_for_a_restart_is_hung_with_its_stacks(
     assert (record["cell"], record["line"]) == (1, 7)  # IPython does not count the empty line
     assert record["source"].startswith("ctypes.PyDLL(None).sleep")
     assert " in step\n" in record["stacks"]
-    if DEBUGGERS:
-        assert "sleep" in record["native_stack"]
+    native, notes = record["native_stack"], " ".join(record["evidence"]["notes"])
+    assert "sleep" in native if native else "no native stacks" in notes
     told: list[str] = []
     victim.client.execute_interactive(
         "%checkpoint why", timeout=30,
@@ -237,4 +238,5 @@ def test_a_crash_that_leaves_a_core_has_its_native_stack(start: Start, tmp_path:
         resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
     record = victim.dies("import ctypes\nctypes.string_at(1)")
     assert record["cause"] == "segmentation-fault"
-    assert "string_at" in record["native_stack"] or "strlen" in record["native_stack"]
+    native, notes = record["native_stack"], " ".join(record["evidence"]["notes"])
+    assert "PyBytes_FromString" in native or "strlen" in native if native else "longer" in notes
