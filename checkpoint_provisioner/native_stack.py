@@ -205,7 +205,7 @@ def _first(tools: Sequence[Tool], limit_s: float) -> NativeStack:
 def _run(tool: Tool, limit_s: float, starts: str | None = None) -> NativeStack:
     environment = {k: v for k, v in os.environ.items() if k != "DEBUGINFOD_URLS"}
     started = subprocess.Popen(
-        [find(tool.name) or tool.name, *tool.argv[1:]],
+        [find(tool.argv[0]) or tool.argv[0], *tool.argv[1:]],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

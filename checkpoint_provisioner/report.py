@@ -11,6 +11,7 @@ from typing import Any
 from checkpoint_kernel.session import Cap
 from checkpoint_kernel.words import size
 
+from . import stack_dump
 from .clues import c_stack, current_stack, stacks
 from .evidence import Evidence
 from .verdict import Verdict, cell_running, signal_name
@@ -81,7 +82,9 @@ def build(evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
         "remedy": remedy(verdict.cause, started.cap, flight.sent_itself if flight else None),
         "checkpoint": checkpoint,
         # A kernel that had to be killed wrote no trace itself: what it stood in before is here.
-        "stack": evidence.faults[-RECORD_FAULTS:] or evidence.stacks[:RECORD_FAULTS] or None,
+        "stack": evidence.faults[-RECORD_FAULTS:]
+        or stack_dump.telling(evidence.stacks)[:RECORD_FAULTS]
+        or None,
         "stacks": evidence.stacks[:RECORD_STACKS] or None,
         "native_stack": (evidence.native_stack or c_stack(evidence.faults) or "")[:RECORD_STACKS]
         or None,

@@ -96,6 +96,25 @@ def cell_line(threads: tuple[Thread, ...], cell_file: str | None) -> int | None:
     return None
 
 
+def telling(text: str) -> str:
+    """A dump without what the kernel does for itself: for people, most recent call first."""
+    blocks = []
+    for thread in parse(text):
+        if thread.role == "kernel":
+            continue
+        title = "Main thread" if thread.role == "main" else f"Thread {thread.name or thread.ident}"
+        lines = [f"{title} (most recent call first):"]
+        for frame in reversed(below_the_cell(thread)):
+            lines += ["  ..."] if frame is None else _as_lines(frame)
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _as_lines(frame: Frame) -> list[str]:
+    place = f'  File "{frame.file}", line {frame.line} in {frame.function}'
+    return [place, *([f"    {frame.source}"] if frame.source else [])]
+
+
 def below_the_cell(thread: Thread) -> tuple[Frame | None, ...]:
     """Its calls from the cell on, without what ran the cell; all where no cell is among them."""
     for number, frame in enumerate(thread.frames):
