@@ -1,7 +1,9 @@
 """Asks a living kernel for its Python stacks, without stopping it: signal, wait, read.
 
-Two ways, see `checkpoint_kernel.stacks`: our thread in the kernel tells them; where that thread
-does not get the interpreter, faulthandler's handler is run in another thread of ours. No
+Two ways, see `checkpoint_kernel.stacks`: our thread in the kernel tells them; only where the
+interpreter's lock is kept, so that no thread of Python's runs, is faulthandler's handler run in
+another thread of ours. It walks frames without that lock, and where threads call and return
+meanwhile that ends a kernel sooner or later: SIGSEGV after 25 to 1250 dumps, docs/adr/0013. No
 signal goes to a thread of the user's: it would end a `sleep` or `poll` of C code early.
 What the text says is `stack_dump`'s. Linux; the fields of /proc are those of proc(5).
 """
@@ -17,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from checkpoint_kernel.contract import STACKS_END, STACKS_FILE, STACKS_SIGNAL
+from checkpoint_kernel import flight_recorder
+from checkpoint_kernel.contract import FLIGHT_FILE, STACKS_END, STACKS_FILE, STACKS_SIGNAL
 from checkpoint_kernel.flight_recorder import Flight
 
 # Of the time that there is; the handler itself takes a millisecond.
@@ -55,7 +58,7 @@ def ask(pid: int, directory: Path, flight: Flight | None, wait_s: float = 2.0) -
         deadline = time.monotonic() + wait_s
         if not _until(lambda: _locked(fd), deadline):
             return Answer(why_not="somebody else is asking")
-        return _ask(pid, fd, flight or Flight(), time.monotonic() + wait_s, wait_s)
+        return _ask(pid, fd, directory, flight or Flight(), wait_s)
     except PermissionError:
         return Answer(why_not=f"process {pid} is another user's")
     except ProcessLookupError:
@@ -64,13 +67,19 @@ def ask(pid: int, directory: Path, flight: Flight | None, wait_s: float = 2.0) -
         os.close(fd)  # and so unlocked
 
 
-def _ask(pid: int, fd: int, flight: Flight, deadline: float, wait_s: float) -> Answer:
+def _ask(pid: int, fd: int, directory: Path, flight: Flight, wait_s: float) -> Answer:
+    deadline = time.monotonic() + wait_s
+    sampled = _sampled(directory)
     os.ftruncate(fd, 0)  # the kernel appends: the file holds what was asked last
     if _has(pid, flight.stacks_tid):
         _send(pid, flight.stacks_tid or pid)
         told = f"\n{STACKS_END}\n"
         if _until(lambda: _read(fd).endswith(told), deadline - wait_s * _FOR_HANDLER):
             return Answer(_read(fd).removesuffix(told))
+        if _sampled(directory) != sampled:  # its clock runs: the lock is had, if slowly
+            if _until(lambda: _read(fd).endswith(told), deadline):
+                return Answer(_read(fd).removesuffix(told))
+            return Answer(why_not="the kernel is too busy to answer in time: ask again")
         os.ftruncate(fd, 0)
     tid = flight.clock_tid if flight.clock_tid and _has(pid, flight.clock_tid) else pid
     _send(pid, tid)
@@ -111,6 +120,15 @@ def waits_in(pid: int) -> str | None:
 
 def _has(pid: int, tid: int | None) -> bool:
     return tid is not None and Path(f"/proc/{pid}/task/{tid}").exists()
+
+
+def _sampled(directory: Path) -> float | None:
+    """When the kernel's clock last ran, which takes the interpreter's lock."""
+    try:
+        flight = flight_recorder.read(directory / FLIGHT_FILE)
+    except (OSError, ValueError, TypeError):
+        return None
+    return flight.sampled if flight else None
 
 
 def _handled(pid: int, tid: int) -> bool:
