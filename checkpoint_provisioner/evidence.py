@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FAULTS_LIMIT = 64 * 1024  # characters of faulthandler's file that are read
 STDERR_LIMIT = 64 * 1024  # bytes of stderr that are kept
+WHEN_NOT_ANSWERING = "when it did not answer,"  # how the note of a telling state begins
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def _last_look(directory: Path, notes: list[str]) -> dict[str, Any]:
     if seen is None:
         return {}
     if seen.state_words:
-        notes.append(f"when it did not answer, {seen.state_words}")
+        notes.append(f"{WHEN_NOT_ANSWERING} {seen.state_words}")
     if seen.waits_in:
         notes.append(f"its main thread waited in the operating system: {seen.waits_in}")
     if seen.stacks_missing:

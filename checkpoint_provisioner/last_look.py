@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -69,11 +70,10 @@ class Looker:
         """The kernel has ended: there is nothing more to see."""
         if self._fd is None:
             return
-        try:
-            # Its tools are in sessions of their own, and end when what they look at is gone.
-            signal.pidfd_send_signal(self._fd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        if not poll.poll(0):  # it lives, so its group is its own; its tool is in it too
+            os.killpg(self._group, signal.SIGKILL)
         os.close(self._fd)
         self._fd = None
 

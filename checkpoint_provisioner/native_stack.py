@@ -211,7 +211,6 @@ def _run(tool: Tool, limit_s: float, starts: str | None = None) -> NativeStack:
         stderr=subprocess.PIPE,
         env={**environment, "LC_ALL": "C.UTF-8"},
         preexec_fn=_bound_memory,
-        start_new_session=True,
     )
     late = None
     try:
@@ -234,11 +233,11 @@ def _run(tool: Tool, limit_s: float, starts: str | None = None) -> NativeStack:
 
 def _stop(started: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
     """gdb lets go of the process on SIGTERM, if it listens."""
-    os.killpg(started.pid, signal.SIGTERM)
+    started.terminate()
     try:
         return started.communicate(timeout=0.3)
     except subprocess.TimeoutExpired:
-        os.killpg(started.pid, signal.SIGKILL)
+        started.kill()
         return started.communicate()
 
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from checkpoint_kernel.session import Cap
-from checkpoint_kernel.words import size
+from checkpoint_kernel.words import age, size
 
 from . import stack_dump
 from .clues import c_stack, current_stack, stacks
-from .evidence import Evidence
+from .evidence import WHEN_NOT_ANSWERING, Evidence
 from .verdict import Verdict, cell_running, signal_name
 
 SCHEMA = 1
@@ -209,6 +209,8 @@ def paragraph(evidence: Evidence, verdict: Verdict) -> str:
     sentences = [f"The kernel died at {clock}{_place_words(place)}: {what}."]
     sure = {"proof": "Evidence", "likely": "Likely, not proven", "unknown": "Not known"}
     sentences.append(f"{sure[verdict.confidence]}: {verdict.because}.")
+    if verdict.cause == "hung" and (stood := _standstill_words(evidence)):
+        sentences.append(stood)
     numbers = _memory_words(evidence)
     if numbers and (verdict.cause or "").startswith("oom-"):
         sentences.append(numbers)
@@ -227,6 +229,28 @@ def _place_words(place: Place) -> str:
     if place.source:
         words += f" (`{place.source[:120]}`)"
     return words
+
+
+# The clock looks five times a second, and notes that it did; it may be late on a busy machine.
+_STANDS_S = 3.0
+
+
+def _standstill_words(evidence: Evidence) -> str:
+    """Since when nothing has moved in a kernel that was killed for a restart, and why if known."""
+    told = [note for note in evidence.notes if note.startswith(WHEN_NOT_ANSWERING)]
+    if told:
+        return f"{told[0][0].upper()}{told[0][1:]}."
+    flight = evidence.flight
+    if flight is None or flight.state != "busy" or not flight.sampled:
+        return ""
+    if evidence.time - flight.sampled > _STANDS_S:
+        return (
+            f"For {age(evidence.time - flight.sampled)} no thread of Python's had run: one call of "
+            "compiled code kept the interpreter to itself."
+        )
+    if flight.moved is not None and evidence.time - flight.moved > _STANDS_S:
+        return f"It had been at the same place for {age(evidence.time - flight.moved)}."
+    return ""
 
 
 def _memory_words(evidence: Evidence) -> str:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
+from test_judge import BUSY, evidence, intent
+
 from checkpoint_provisioner import clues, report, stack_dump
+from checkpoint_provisioner.verdict import judge
 
 # As faulthandler's handler writes: most recent call first, the first thread that there was last.
 BY_HANDLER = """Thread 0x00007f01 (most recent call first):
@@ -105,10 +111,6 @@ def test_the_native_stack_of_python_3_14_is_found_and_hides_no_python_frame() ->
 
 
 def test_a_record_of_a_hang_has_line_and_stack_from_the_last_look() -> None:
-    from test_judge import evidence, intent
-
-    from checkpoint_provisioner.verdict import judge
-
     stacks = (
         "Current thread 0x7f [MainThread] (most recent call first):\n"
         '  File "/tmp/ipykernel_7/1.py", line 2 in <module>\n    crash(x)\n'
@@ -121,3 +123,20 @@ def test_a_record_of_a_hang_has_line_and_stack_from_the_last_look() -> None:
     assert record["stacks"] == stacks
     assert record["stack"].startswith("Main thread (most recent call first):")
     assert record["native_stack"] == "#0 sleep"
+
+
+@pytest.mark.parametrize(
+    ("sampled", "moved", "notes", "said"),
+    [
+        (999.9, 940.0, (), "It had been at the same place for 60 s."),
+        (970.0, 969.0, (), "For 30 s no thread of Python's had run"),
+        (970.0, 969.0, ("when it did not answer, the process is stopped",), "process is stopped."),
+        (999.9, 999.5, (), "(SIGKILL)."),
+    ],
+)
+def test_the_paragraph_of_a_hang_says_since_when_nothing_moved(
+    sampled: float, moved: float, notes: tuple[str, ...], said: str
+) -> None:
+    flight = dataclasses.replace(BUSY, sampled=sampled, moved=moved)
+    found = evidence(9, intents=(intent("restart"), intent("kill")), flight=flight, notes=notes)
+    assert said in report.paragraph(found, judge(found))
