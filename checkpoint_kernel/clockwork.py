@@ -20,6 +20,7 @@ from . import memory, safe_point, snapshot, staging
 from .cadence import LAST_STATE_S
 from .checkpoint import Checkpointer
 from .flight_recorder import FlightRecorder
+from .memory_use import MemoryUse
 from .others import Others
 from .progress import Progress
 from .safe_point import IDLE, LineWatch, MainThreadCall
@@ -47,6 +48,7 @@ class Clockwork(threading.Thread):
         self,
         checkpointer: Checkpointer | None,
         recorder: FlightRecorder,
+        memory_use: MemoryUse,
         main: dict[str, Any],
         others: Others,
         interval_s: float,
@@ -56,6 +58,7 @@ class Clockwork(threading.Thread):
         super().__init__(name="checkpoint-kernel", daemon=True)
         self._checkpointer = checkpointer
         self._recorder = recorder
+        self._memory_use = memory_use
         self._main = main
         self._interval_s = interval_s
         self._after_cell = after_cell
@@ -199,6 +202,7 @@ class Clockwork(threading.Thread):
             if line is not None:
                 fields["line"] = line
         self._recorder.update(**fields)
+        self._memory_use.sample()
 
     def _due(self, checkpointer: Checkpointer) -> bool:
         now = time.monotonic()

@@ -26,6 +26,8 @@ data directory):
             restore.json         progress and result of the restore
             exit.json            exit marker, written by the supervisor
         deaths/<time>-<session id>.json   one record per death
+        environments/<session id>.json    environment.json of a pruned session that a checkpoint
+                                          or a record of a death is of
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ SEGMENTS: Final = "segments"
 MANIFESTS: Final = "manifests"
 SESSIONS: Final = "sessions"
 DEATHS: Final = "deaths"
+ENVIRONMENTS: Final = "environments"
 
 SESSION_FILE: Final = "session.json"
 INTENT_FILE: Final = "intent.jsonl"

@@ -22,10 +22,13 @@ from . import doing, last_words, left_behind, manifest, memory, notice, restore,
 from .checkpoint import Checkpointer
 from .clockwork import Clockwork, cell_line
 from .ending import Ending
+from .environment_watch import EnvironmentWatch
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .magics import CheckpointMagics
 from .manifest import Manifest, ManifestError
+from .memory_gauge import Gauge
+from .memory_use import MemoryUse
 from .others import Others
 from .safe_point import IDLE
 from .session import RestoreReport, Session
@@ -46,6 +49,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     session_directory: Path
     recorder: FlightRecorder
 
+    processes: dict[int, Any]  # ipykernel's: by pid, to reckon CPU use between two answers
     checkpointer: Checkpointer | None = None
     off_because: str | None = None
     _switched_off: bool = False
@@ -102,8 +106,9 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     def _hook(self) -> None:
         shell = self.shell
         settings = self.session_record.settings
+        self.memory_use = MemoryUse(Gauge(self.session_record.cap))
         self.clockwork = Clockwork(
-            self.checkpointer, self.recorder, shell.user_ns, self._others,
+            self.checkpointer, self.recorder, self.memory_use, shell.user_ns, self._others,
             settings.checkpoint_interval, settings.checkpoint_after_cell, self._when_idle,
         )  # fmt: skip
         shell.events.register("pre_run_cell", self._guarded(self._cell_begins))
@@ -116,8 +121,11 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         atexit.register(self._at_exit)
         for message in ("comm_open", "comm_msg", "comm_close"):
             self.shell_handlers[message] = self._changing(self.shell_handlers[message])
+        record = self.session_record
+        self.environment = EnvironmentWatch(self.session_directory, record.id, record.notebook)
         self.clockwork.start()
         self.ending.start()
+        self.environment.start()
 
     def _changing(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """A widget's message runs callbacks of the user's, with no cell around them."""
@@ -250,6 +258,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             line=None,
             cells_started=self.recorder.flight.cells_started + counted,
         )
+        if counted:
+            self.memory_use.cell_began(number)
         self.clockwork.cell_began()
         self.ending.listen()
         self._changed()
@@ -262,7 +272,9 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             return
         with held_back():
             self.recorder.update(state="idle")
+            self.memory_use.cell_ended()
             self.clockwork.cell_ended()
+            self.environment.cell_ended()
 
     def _changed(self) -> None:
         if self.checkpointer is not None and not self._switched_off:
@@ -290,10 +302,35 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if lines:
             print(notice.boxed(lines), flush=True)
 
+    # --- asked by a display of use ----------------------------------------------------------
+
+    async def usage_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """In the control thread, also while a cell runs."""
+        cap = self.session_record.cap
+        if cap is None or self.session is None:
+            await super().usage_request(stream, ident, parent)
+            return
+        from . import usage_reply  # and psutil: 10 ms that most kernels need not spend
+
+        gauge = self.memory_use.gauge
+        self.processes = usage_reply.processes(self.processes, [os.getpid(), *gauge.pids()])
+        kernel_cpu_percent = sum(
+            self.get_process_metric_value(process, "cpu_percent") or 0.0
+            for process in self.processes.values()
+        )
+        content = usage_reply.content(cap, gauge.used_bytes(), kernel_cpu_percent)
+        self.session.send(stream, "usage_reply", content, parent, ident)
+
     # --- asked by the magic -----------------------------------------------------------------
 
     def status(self) -> str:
         """The text of `%checkpoint`."""
+        trouble = self.environment.trouble
+        if trouble is not None:
+            return f"{self._saved()}\nWhat this session runs with is not on record: {trouble}"
+        return self._saved()
+
+    def _saved(self) -> str:
         checkpointer = self.checkpointer
         if checkpointer is None:
             return f"Checkpointing is off: {self.off_because}"

@@ -32,6 +32,7 @@ HELP = """\
 %checkpoint locals [ID]              locals of the functions that were running then
 %checkpoint why                      what the last death was, and what to do; in a subshell, while
                                      a cell runs, first what that is doing
+%checkpoint memory [--plot]          who has the memory, and which cells took it
 %checkpoint off, %checkpoint on      stop taking checkpoints, and go on"""
 SAVE_LIMIT_S = 600.0
 STATUS_WAIT_S = 1.0
@@ -162,6 +163,13 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
             return
         print(notice.why(json.loads(records[-1].read_bytes())))
 
+    def _memory(self, arguments: list[str]) -> None:
+        from . import memory_command  # psutil and more that most kernels never need
+
+        kernel = self._kernel
+        cap, directory = kernel.session_record.cap, kernel.session_directory
+        memory_command.run(self.shell, kernel.memory_use, cap, directory, arguments)
+
     def _off(self, _arguments: list[str]) -> None:
         self._kernel.switch(False)
         print("Checkpointing is off until %checkpoint on, or until the kernel restarts.")
@@ -177,4 +185,6 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         return checkpointer
 
 
-_VERBS = frozenset({"status", "help", "save", "list", "restore", "locals", "why", "off", "on"})
+_VERBS = frozenset(
+    {"status", "help", "save", "list", "restore", "locals", "why", "memory", "off", "on"}
+)

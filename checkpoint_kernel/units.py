@@ -11,7 +11,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from . import aliases, arrays, closed, graphs, kinds, pickling
 from .arrays import address_of
@@ -82,12 +82,16 @@ class Partition:
     missed: list[str] = field(default_factory=list)  # variables whose device memory is not staged
 
 
+_module_of: Final[Callable[[type], object]] = type.__dict__["__module__"].__get__
+_name_of: Final[Callable[[type], str]] = type.__dict__["__qualname__"].__get__
+
+
 def type_name(value: Any) -> str:
     """A type as people write it: `pandas.DataFrame`, `int`."""
     cls = type(value)
     try:
-        module, name = cls.__module__, cls.__qualname__
-    except Exception:  # a metaclass may raise anything
+        module, name = _module_of(cls), _name_of(cls)  # and no metaclass's
+    except AttributeError:
         return "object"
     if not isinstance(module, str) or module in ("builtins", "__main__"):
         return name

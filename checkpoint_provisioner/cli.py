@@ -85,6 +85,16 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compiled code too, by gdb, elfutils or py-spy: the kernel is held for a moment",
     )
+    env = add("env", _env, "Write what a session ran with, as a file that makes it again.")
+    env.add_argument(
+        "id", metavar="ID", help="of a session or a checkpoint, or its beginning; or a notebook"
+    )
+    env.add_argument(
+        "--format",
+        choices=("requirements.txt", "environment.yml"),
+        default="requirements.txt",
+        help="for pip, or for conda (default: %(default)s)",
+    )
     add("doctor", _doctor, "Check what this machine offers and what is in the way.")
     add("check", _check, "Read every byte of the store and name what is damaged.", notebook=True)
     prune = add("prune", _prune, "Remove old checkpoints.", notebook=True)
@@ -189,6 +199,17 @@ def _stacks(options: argparse.Namespace) -> int:
         of = f" for {options.notebook}" if options.notebook else ""
         print(f"No kernel is running{of}, as far as {listing.places(roots)} can tell.")
     return FINE if seen and not any(one.why_not for one in seen) else FOUND
+
+
+def _env(options: argparse.Namespace) -> int:
+    from . import cli_env
+
+    environment = cli_env.find(_roots(options), options.id)
+    if options.json:
+        _print_json(dataclasses.asdict(environment))
+    else:
+        print(cli_env.FORMATS[options.format](environment), end="")
+    return FINE
 
 
 def _doctor(options: argparse.Namespace) -> int:

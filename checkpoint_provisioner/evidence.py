@@ -94,6 +94,7 @@ class Evidence:
     curve: tuple[tuple[float, int], ...] = ()  # (time, bytes used under the cap), last minutes
     stacks: str = ""  # Python's, of a kernel that had to be killed
     native_stack: str | None = None
+    environment_changes: dict[str, Any] | None = None  # see environment_diff; None: not known
     notes: tuple[str, ...] = ()  # what could not be read, and why
 
 
@@ -142,8 +143,12 @@ def gather(
     sent_by_us: Sequence[int] = (),
     server_gone: bool = False,
     is_ours: bool = True,
+    argv: Sequence[str] = (),
 ) -> Evidence:
-    """All evidence of an exit that the supervisor saw. Call before the cgroup goes."""
+    """All evidence of an exit that the supervisor saw. Call before the cgroup goes.
+
+    `argv` is the kernel's command.
+    """
     now = time.time()
     before, after = samples.counters, samples.read_counters()
     vmstat = proc.field(Path("/proc/vmstat"), "oom_kill")
@@ -169,6 +174,9 @@ def gather(
         events=_events(directory, samples.notes),
         curve=tuple(samples.curve),
         **_last_look(directory, samples.notes),
+        environment_changes=(
+            _environment_changes(directory, started, argv, samples.notes) if is_ours else None
+        ),
         notes=tuple(samples.notes),
     )
 
@@ -191,6 +199,7 @@ def gather_leftovers(directory: Path, started: Session) -> Evidence:
         same_boot=started.boot_id == proc.boot_id(),
         events=_events(directory, notes),
         **_last_look(directory, notes),
+        environment_changes=_environment_changes(directory, started, (), notes),
         notes=tuple(notes),
     )
 
@@ -239,6 +248,18 @@ def _last_look(directory: Path, notes: list[str]) -> dict[str, Any]:
     elif not seen.complete:
         notes.append("no native stacks: they were not ready when it was killed")
     return {"stacks": seen.stacks, "native_stack": seen.native}
+
+
+def _environment_changes(
+    directory: Path, started: Session, argv: Sequence[str], notes: list[str]
+) -> dict[str, Any] | None:
+    from . import environment_history  # a supervisor that only watches has no use for it
+
+    try:
+        return environment_history.changes(directory, started, argv, notes)
+    except Exception as why:  # what it compares was written by others: the death is judged anyway
+        notes.append(f"what changed in the environment is not known: {why!r}")
+        return None
 
 
 def _tail(path: Path, limit_bytes: int) -> str:

@@ -91,6 +91,7 @@ def build(evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
         "stderr_tail": evidence.stderr_tail[-RECORD_STDERR:] or None,
         "cap": dataclasses.asdict(started.cap) if started.cap else None,
         "memory": dataclasses.asdict(evidence.memory),
+        "environment_changes": evidence.environment_changes,
         "evidence": _observed(evidence),
     }
 

@@ -195,7 +195,8 @@ def _begin(
         number=past.next_number,
     )
     session.save(directory, began)
-    history.prune(place.directory, past.sessions, identity)
+    saved = {m.session for m in past.manifests} if place.saving else None
+    history.prune(place.directory, past.sessions, identity, saved)
     return began, directory, relay
 
 

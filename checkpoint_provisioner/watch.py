@@ -186,6 +186,7 @@ class Watch:
             self._sent,
             self._server_gone_since is not None,
             is_ours(kernel.argv),
+            kernel.argv,
         )
         try:
             return post_mortem.exit_seen(kernel.directory, observed)
