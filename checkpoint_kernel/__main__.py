@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from . import stacks
 from .contract import ENV_SESSION, FAULTS_FILE, FLIGHT_FILE
 from .flight_recorder import FlightRecorder
 from .session import Session, load_session
@@ -49,6 +50,7 @@ def _run(record: Session, directory: Path) -> None:
     faulthandler.enable(file=faults, all_threads=True)
     # A crash in a child that the user forks is not a crash of the kernel.
     os.register_at_fork(after_in_child=faulthandler.disable)
+    stacks.tell_when_asked(directory, recorder, record.supervisor_pid)
 
     from .app import CheckpointKernelApp
 

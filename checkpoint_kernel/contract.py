@@ -18,6 +18,7 @@ data directory):
             flight               flight recorder
             faults.txt           faulthandler's file
             stacks.txt           Python's stacks of the living kernel, written when asked for
+            last_look.json       stacks of a kernel that did not answer, taken before its end
             events.jsonl         what happened to the kernel and its children while it lived
             environment.json     the packages that the kernel runs with
             stderr.txt           the last of what reached file descriptor 2
@@ -59,6 +60,7 @@ INTENT_FILE: Final = "intent.jsonl"
 FLIGHT_FILE: Final = "flight"
 FAULTS_FILE: Final = "faults.txt"
 STACKS_FILE: Final = "stacks.txt"
+LAST_LOOK_FILE: Final = "last_look.json"
 EVENTS_FILE: Final = "events.jsonl"
 ENVIRONMENT_FILE: Final = "environment.json"
 STDERR_FILE: Final = "stderr.txt"
@@ -79,3 +81,5 @@ STACKS_SIGNAL: Final = _REAL_TIME + 12  # append all threads' stacks to stacks.t
 
 # Data may take this share of a memory limit: page tables and the like count too, and are none.
 DATA_SHARE: Final = 0.97
+# What the kernel writes below the stacks that it tells itself. faulthandler writes no such line.
+STACKS_END: Final = "End of the stacks."

@@ -35,6 +35,9 @@ class Flight:
     cell_started: float | None = None
     line: int | None = None  # in that cell, from 1, sampled a few times a second
     cells_started: int = 0  # cells with store_history begun in this session
+    moved: float | None = None  # when its main thread was last seen to have moved, in a cell
+    stacks_tid: int | None = None  # native id of the thread that waits for STACKS_SIGNAL
+    clock_tid: int | None = None  # of the clock thread, which a signal does not disturb
     rss_bytes: int = 0
     sampled: float = 0.0
     checkpoint: str | None = None  # newest committed checkpoint of this session

@@ -18,7 +18,7 @@ from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
 
-from . import last_words, left_behind, manifest, notice, restore, safe_point
+from . import doing, last_words, left_behind, manifest, memory, notice, restore, safe_point
 from .checkpoint import Checkpointer
 from .clockwork import Clockwork, cell_line
 from .ending import Ending
@@ -261,7 +261,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         self.recorder.update(
             state="busy",
             execution_count=number,
-            cell_source=source,
+            cell_source=_as_numbered(source),
             cell_file=shell.compile.get_code_name(source, source, number),
             cell_started=time.time(),
             line=None,
@@ -353,6 +353,18 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             off,
             self.session_record,
         )
+
+    def doing_now(self) -> str:
+        """What the main thread is at, for a client that asks in another one."""
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        flight, progress = self.recorder.flight, self.clockwork.progress
+        stack = doing.cell_stack(frame, flight.cell_file)
+        del frame  # what a function leaves behind when it returns is not for this thread to free
+        cap = self.session_record.cap
+        return doing.in_words(
+            flight, stack, time.time(), memory.rss_bytes(),
+            progress.cpu_s_since(), cap.configured if cap else None,
+        )  # fmt: skip
 
     @property
     def missed_a_cell(self) -> bool:
@@ -478,3 +490,10 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     def _at_exit(self) -> None:
         if os.getpid() == self._pid and self.recorder.flight.exiting is None:
             self.recorder.update(exiting="atexit")
+
+
+def _as_numbered(source: str) -> str:
+    """As the lines of a cell are counted: IPython leaves out empty ones at its beginning."""
+    lines = source.splitlines(keepends=True)
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    return "".join(lines[first:])

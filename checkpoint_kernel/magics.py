@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,8 @@ HELP = """\
 %checkpoint list                     the checkpoints of this notebook
 %checkpoint restore [ID] [NAME ...]  bring variables back: all, or those named
 %checkpoint locals [ID]              locals of the functions that were running then
-%checkpoint why                      what the last death was, and what to do
+%checkpoint why                      what the last death was, and what to do; in a subshell, while
+                                     a cell runs, first what that is doing
 %checkpoint memory [--plot]          who has the memory, and which cells took it
 %checkpoint off, %checkpoint on      stop taking checkpoints, and go on"""
 SAVE_LIMIT_S = 600.0
@@ -153,6 +155,8 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         return frames
 
     def _why(self, _arguments: list[str]) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            print(f"{self._kernel.doing_now()}\n")  # asked in a subshell
         directory = Path(self._kernel.session_record.notebook_directory) / DEATHS
         records = sorted(directory.glob("*.json")) if directory.is_dir() else []
         if not records:

@@ -81,6 +81,15 @@ def _parser() -> argparse.ArgumentParser:
     deaths.add_argument(
         "--summary", action="store_true", help="count them by cause, notebook and line instead"
     )
+    stacks = add(
+        "stacks", _stacks, "Show what running kernels are doing, without stopping them.", True
+    )
+    stacks.add_argument("--all", action="store_true", help="show the kernel's own threads too")
+    stacks.add_argument(
+        "--native",
+        action="store_true",
+        help="compiled code too, by gdb, elfutils or py-spy: the kernel is held for a moment",
+    )
     env = add("env", _env, "Write what a session ran with, as a file that makes it again.")
     env.add_argument(
         "id", metavar="ID", help="of a session or a checkpoint, or its beginning; or a notebook"
@@ -181,6 +190,21 @@ def _deaths(options: argparse.Namespace) -> int:
     else:
         print(f"No kernel has died, as far as {listing.places(roots)} can tell.")
     return FOUND if bad else FINE
+
+
+def _stacks(options: argparse.Namespace) -> int:
+    from . import cli_stacks
+
+    roots = _roots(options)
+    seen = cli_stacks.look(roots, options.notebook, options.native)
+    if options.json:
+        _print_json([cli_stacks.as_json(one) for one in seen])
+    elif seen:
+        print("\n\n".join(cli_stacks.as_text(one, options.all) for one in seen))
+    else:
+        of = f" for {options.notebook}" if options.notebook else ""
+        print(f"No kernel is running{of}, as far as {listing.places(roots)} can tell.")
+    return FINE if seen and not any(one.why_not for one in seen) else FOUND
 
 
 def _env(options: argparse.Namespace) -> int:

@@ -58,7 +58,7 @@ SAME_FRAME_LIMIT = 60
 
 def current_stack(faults: str) -> list[tuple[str, int, str]]:
     """(file, line, function) of the thread that failed, innermost first, without ours."""
-    start = max(faults.rfind("Current thread"), 0)
+    start = max(faults.rfind("Current thread 0x"), 0)  # 3.14: "Current thread's C stack trace"
     return stacks(re.split(r"\n\s*\n|\nThread ", faults[start:], maxsplit=1)[0])
 
 
@@ -78,6 +78,20 @@ def repeats_one_frame(faults: str) -> bool:
     """Whether one frame fills the stack of the thread that failed, as recursion does."""
     frames = current_stack(faults)
     return max((frames.count(frame) for frame in set(frames)), default=0) > SAME_FRAME_LIMIT
+
+
+_C_STACK = "C stack trace (most recent call first):\n"
+
+
+def c_stack(faults: str) -> str | None:
+    """The native stack that faulthandler adds from Python 3.14 on (faulthandler.enable)."""
+    _, found, text = faults.rpartition(_C_STACK)
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("  "):
+            break
+        lines.append(line)
+    return "\n".join(lines) or None if found else None
 
 
 # traitlets' log format; ipykernel warns of things that have nothing to do with the end.

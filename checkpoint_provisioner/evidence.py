@@ -19,7 +19,7 @@ from checkpoint_kernel import contract, flight_recorder, session
 from checkpoint_kernel.flight_recorder import Flight
 from checkpoint_kernel.session import Event, Intent, Session
 
-from . import proc
+from . import last_look, proc
 
 if TYPE_CHECKING:
     from .caps.policy import CapHandle, Counters
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FAULTS_LIMIT = 64 * 1024  # characters of faulthandler's file that are read
 STDERR_LIMIT = 64 * 1024  # bytes of stderr that are kept
+WHEN_NOT_ANSWERING = "when it did not answer,"  # how the note of a telling state begins
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,7 @@ def gather(
         is_ours=is_ours,
         events=_events(directory, samples.notes),
         curve=tuple(samples.curve),
+        **_last_look(directory, samples.notes),
         environment_changes=(
             _environment_changes(directory, started, argv, samples.notes) if is_ours else None
         ),
@@ -225,6 +227,7 @@ def gather_leftovers(directory: Path, started: Session) -> Evidence:
         memory=Memory(rss_bytes=flight.rss_bytes if flight else None),
         same_boot=started.boot_id == proc.boot_id(),
         events=_events(directory, notes),
+        **_last_look(directory, notes),
         environment_changes=_environment_changes(directory, started, (), notes),
         notes=tuple(notes),
     )
@@ -252,6 +255,28 @@ def _events(directory: Path, notes: list[str]) -> tuple[Event, ...]:
     except (OSError, ValueError, TypeError) as why:
         notes.append(f"the events could not be read: {why!r}")
         return ()
+
+
+def _last_look(directory: Path, notes: list[str]) -> dict[str, Any]:
+    """The stacks of a kernel that did not answer a restart; what else was seen is a note."""
+    try:
+        seen = last_look.load(directory)
+    except (OSError, ValueError, TypeError) as why:
+        notes.append(f"the last look at it could not be read: {why!r}")
+        return {}
+    if seen is None:
+        return {}
+    if seen.state_words:
+        notes.append(f"{WHEN_NOT_ANSWERING} {seen.state_words}")
+    if seen.waits_in:
+        notes.append(f"its main thread waited in the operating system: {seen.waits_in}")
+    if seen.stacks_missing:
+        notes.append(f"no stacks of Python: {seen.stacks_missing}")
+    if seen.native_missing:
+        notes.append(f"no native stacks: {seen.native_missing}")
+    elif not seen.complete:
+        notes.append("no native stacks: they were not ready when it was killed")
+    return {"stacks": seen.stacks, "native_stack": seen.native}
 
 
 def _environment_changes(

@@ -15,7 +15,7 @@ from typing import Any
 
 from checkpoint_kernel import contract, durable, session
 
-from . import report, verdict
+from . import remedies, report, verdict
 from .evidence import Evidence, gather_leftovers
 from .surroundings import looked_at
 from .verdict import Verdict
@@ -99,6 +99,25 @@ def _earlier(deaths: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict):
             records.append(record)
     return records
+
+
+def add_native_stack(
+    directory: Path, marker: session.ExitMarker, text: str | None, why_not: str | None
+) -> None:
+    """Add what a core file tells to a record that is written: reading one takes seconds.
+
+    OSError or ValueError if the record cannot be read or written.
+    """
+    if marker.death is None:
+        return
+    path = _deaths(directory) / marker.death
+    record = json.loads(path.read_bytes())
+    if text is not None:
+        record["native_stack"] = text[: report.RECORD_STACKS]
+        record["remedy"] = remedies.with_native_stack(record, text) or record["remedy"]
+    if why_not is not None:
+        record["evidence"]["notes"].append(f"no native stack from the core file: {why_not}")
+    durable.publish(path, json.dumps(record, indent=1).encode())
 
 
 def _marker(

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from checkpoint_kernel.session import Cap
-from checkpoint_kernel.words import size
+from checkpoint_kernel.words import age, size
 
-from . import curve, enforcement, exit_codes, explain, remedies, repeated
-from .clues import current_stack, stacks
-from .evidence import Evidence
+from . import curve, enforcement, exit_codes, explain, remedies, repeated, stack_dump
+from .clues import c_stack, current_stack, stacks
+from .evidence import WHEN_NOT_ANSWERING, Evidence
 from .verdict import Verdict, cell_running, signal_name
 
 SCHEMA = 2  # of docs/death-record.schema.json; 1 lacked what `build` says about surroundings
@@ -44,7 +44,8 @@ def where(evidence: Evidence) -> Place:
     running = cell_running(evidence)
     line = None
     if running:
-        known = [*current_stack(evidence.faults), *stacks(evidence.faults)]
+        known = [frame for text in (evidence.faults, evidence.stacks) for frame in
+                 (*current_stack(text), *stacks(text))]  # fmt: skip
         frames = [frame for frame in known if frame[0] == flight.cell_file]
         line = frames[0][1] if frames else flight.line
     lines = flight.cell_source.splitlines()
@@ -91,9 +92,12 @@ def build(
         "checkpoint": _checkpoint(evidence),
         "restored_from": started.plan.checkpoint if started.plan.kind == "restore" else None,
         # A kernel that had to be killed wrote no trace itself: what it stood in before is here.
-        "stack": evidence.faults[-RECORD_FAULTS:] or evidence.stacks[:RECORD_FAULTS] or None,
+        "stack": evidence.faults[-RECORD_FAULTS:]
+        or stack_dump.telling(evidence.stacks)[:RECORD_FAULTS]
+        or None,
         "stacks": evidence.stacks[:RECORD_STACKS] or None,
-        "native_stack": (evidence.native_stack or "")[:RECORD_STACKS] or None,
+        "native_stack": (evidence.native_stack or c_stack(evidence.faults) or "")[:RECORD_STACKS]
+        or None,
         "stderr_tail": evidence.stderr_tail[-RECORD_STDERR:] or None,
         "explained": [{"text": one.text, "meaning": one.meaning} for one in known],
         "cap": dataclasses.asdict(started.cap) if started.cap else None,
@@ -222,6 +226,8 @@ def paragraph(evidence: Evidence, verdict: Verdict) -> str:
         ]
     sure = {"proof": "Evidence", "likely": "Likely, not proven", "unknown": "Not known"}
     sentences.append(f"{sure[verdict.confidence]}: {verdict.because}.")
+    if verdict.cause == "hung" and (stood := _standstill_words(evidence)):
+        sentences.append(stood)
     numbers = _memory_words(evidence)
     if numbers and verdict.cause in remedies.OUT_OF_MEMORY:
         sentences.append(numbers)
@@ -240,6 +246,28 @@ def _place_words(place: Place) -> str:
     if place.source:
         words += f" (`{place.source[:120]}`)"
     return words
+
+
+# The clock looks five times a second, and notes that it did; it may be late on a busy machine.
+_STANDS_S = 3.0
+
+
+def _standstill_words(evidence: Evidence) -> str:
+    """Since when nothing has moved in a kernel that was killed for a restart, and why if known."""
+    told = [note for note in evidence.notes if note.startswith(WHEN_NOT_ANSWERING)]
+    if told:
+        return f"{told[0][0].upper()}{told[0][1:]}."
+    flight = evidence.flight
+    if flight is None or flight.state != "busy" or not flight.sampled:
+        return ""
+    if evidence.time - flight.sampled > _STANDS_S:
+        return (
+            f"For {age(evidence.time - flight.sampled)} no thread of Python's had run: one call of "
+            "compiled code kept the interpreter to itself."
+        )
+    if flight.moved is not None and evidence.time - flight.moved > _STANDS_S:
+        return f"It had been at the same place for {age(evidence.time - flight.moved)}."
+    return ""
 
 
 def _memory_words(evidence: Evidence) -> str:

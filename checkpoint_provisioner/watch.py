@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import selectors
+import shutil
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from . import evidence, home, incidents, orphans, post_mortem, proc, process
 from .caps import policy
 from .evidence import Exit, Samples, SignalSeen
 from .guard import Guard
+from .last_look import Looker
 from .launch import is_ours
 from .stderr_relay import StderrRelay
 
@@ -63,6 +65,7 @@ class Watch:
         self._kernel_fd = os.pidfd_open(kernel.pid)
         self._signal_fd = process.open_signals(process.WATCHED)
         self._server_fd = self._watch_server()
+        self._looker = Looker(kernel.pid, kernel.directory)
 
     def until_exit(self) -> Exit:
         """Watch; returns when the kernel is judged, on record, cleared away and reaped."""
@@ -115,18 +118,30 @@ class Watch:
 
     def _pass_on_signals(self) -> None:
         for number in self._take_signals():
-            process.send(self._kernel.pid, number, group=True)
+            if number == contract.STACKS_SIGNAL:
+                self._look()
+            else:
+                process.send(self._kernel.pid, number, group=True)
         process.reap_others(self._kernel.pid)
 
     def _take_signals(self) -> list[int]:
         """The signals that wait, but SIGCHLD; who sent them is noted as evidence."""
         taken = [s for s in process.read_signals(self._signal_fd) if s.number != signal.SIGCHLD]
         for one in taken:
+            if one.number == contract.STACKS_SIGNAL:
+                continue  # meant for us, not for the kernel
             name = proc.process_name(one.sender_pid)
             self._signals.append(
                 SignalSeen(one.number, one.sender_pid, one.sender_uid, name, time.time())
             )
         return [one.number for one in taken]
+
+    def _look(self) -> None:
+        """The kernel does not answer a restart, and will be killed."""
+        try:
+            self._looker.begin()
+        except OSError as why:
+            self._samples.notes.append(f"its stacks could not be taken: {why}")
 
     def _watch_server(self) -> int | None:
         """A wake-up for the end of our parent; `_look_for_server` then asks getppid."""
@@ -161,6 +176,7 @@ class Watch:
     def _exit_seen(self) -> Exit:
         kernel = self._kernel
         self._take_signals()  # those that came with the exit
+        self._looker.end()
         ended = _status(kernel.pid)
         if kernel.relay is not None:
             kernel.relay.drain_all()
@@ -172,6 +188,8 @@ class Watch:
             marker = session.ExitMarker(kernel.session.id, time.time(), "death", "unknown")
             print(f"checkpoint-kernel: the end could not be judged: {why!r}", file=sys.stderr)
         self._clear_away(marker)
+        if ended.core_dumped:
+            self._read_core(marker)
         os.waitpid(kernel.pid, 0)
         process.reap_others(kernel.pid)
         for said in orphans.free_ports(kernel.argv, kernel.directory):
@@ -202,6 +220,19 @@ class Watch:
         except OSError as why:
             print(f"checkpoint-kernel: the end is not on record: {why}", file=sys.stderr)
             return post_mortem.unwritten(observed)
+
+    def _read_core(self, marker: session.ExitMarker) -> None:
+        """The native stack of a crash, where the user has cores written; the record stands."""
+        from . import native_stack  # with subprocess, which a kernel that lives needs not pay for
+
+        kernel = self._kernel
+        executable = shutil.which(kernel.argv[0]) or kernel.argv[0]
+        began, limit_s = kernel.session.started, native_stack.CORE_LIMIT_S
+        try:
+            found = native_stack.of_core(kernel.pid, executable, Path.cwd(), began, limit_s)
+            post_mortem.add_native_stack(kernel.directory, marker, found.text, found.why_not)
+        except (OSError, ValueError, LookupError) as why:
+            print(f"checkpoint-kernel: the core file was not read: {why}", file=sys.stderr)
 
     def _clear_away(self, marker: session.ExitMarker) -> None:
         """The snapshot process gets its grace; nothing of a dead kernel survives it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -18,17 +17,6 @@ from checkpoint_kernel import contract, session
 from checkpoint_provisioner.launch import Launch
 
 Start = Callable[..., Victim]
-HANGS = """
-import signal, time
-from pathlib import Path
-for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, signal.SIG_IGN)
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
-Path('{sign}').touch()
-import ctypes
-while True:
-    ctypes.PyDLL(None).sleep(1000)  # holds the GIL: no thread of the kernel can answer
-"""
 
 
 def test_a_restart_is_clean_no_death_and_quick(start: Start) -> None:
@@ -69,21 +57,6 @@ def test_restart_pressed_on_a_dead_kernel_does_not_hide_its_death(start: Start) 
     ended = session.load_exit(before)
     assert ended is not None
     assert (ended.kind, ended.cause) == ("death", "killed")
-
-
-def test_a_restart_of_a_kernel_that_does_not_answer_is_hung(start: Start, tmp_path: Path) -> None:
-    victim = start()
-    sign = tmp_path / "hangs"
-    victim.begin_and_wait(HANGS.replace("{sign}", str(sign)), sign)
-    before = victim.directory
-    victim.manager.shutdown_wait_time = 1.0
-    plan = victim.restart()
-    ended = session.load_exit(before)
-    assert ended is not None
-    assert (ended.kind, ended.cause) == ("hung", "hung")
-    assert plan.kind == "clean"
-    record = json.loads((before.parent.parent / contract.DEATHS / str(ended.death)).read_bytes())
-    assert (record["cause"], record["cell"]) == ("hung", 1)
 
 
 def test_interrupting_is_not_asking_for_the_end(start: Start) -> None:
