@@ -16,7 +16,7 @@ from typing import Any, Final
 import psutil
 from IPython.core.error import UsageError
 
-from . import memory_plot, memory_report, namespace, session, sizes
+from . import memory_gauge, memory_plot, memory_report, namespace, session, sizes
 from .memory_report import Facts, Machine
 from .memory_use import MemoryUse
 from .session import Cap
@@ -38,9 +38,10 @@ def run(shell: Any, use: MemoryUse, cap: Cap | None, directory: Path, options: l
     elif options == ["--plot"]:
         _plot(use, cap)
     elif options == ["--forget-error"]:
-        before = use.gauge.used_bytes()
+        # Not all that is used: a checkpoint that is being written may keep it for a moment.
+        before_bytes = memory_gauge.kernel_bytes()
         forget_error(shell)
-        print(f"{size(max(before - use.gauge.used_bytes(), 0))} freed.")
+        print(f"{size(max(before_bytes - memory_gauge.kernel_bytes(), 0))} freed.")
     else:
         raise UsageError(f"{USAGE}: there is no option {' '.join(options)}")
 
