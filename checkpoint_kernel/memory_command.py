@@ -10,21 +10,24 @@ import importlib.util
 import sys
 import traceback
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 from IPython.core.error import UsageError
 
-from . import memory_gauge, memory_plot, memory_report, namespace, session, sizes
+from . import assignments, memory_gauge, memory_plot, memory_report, namespace, session, sizes
 from .memory_report import Facts, Machine
 from .memory_use import MemoryUse
 from .session import Cap
+from .sizes import Sized
 from .words import size
 
 USAGE: Final = "%checkpoint memory [--plot | --forget-error]"
 # For all variables; a person waits.
 _LIMIT_S: Final = 1.0
+_HISTORY_LIMIT_S: Final = 0.3
 # What importing matplotlib and drawing with it takes.
 _MATPLOTLIB_BYTES: Final = 100 << 20
 _CHAIN: Final = 20  # errors that an error came from
@@ -57,11 +60,13 @@ def gather(shell: Any, use: MemoryUse, cap: Cap | None, directory: Path) -> Fact
     }
     held = {f"{_LOCALS}{where}": found for where, found in _locals_of_last_error()}
     found = sizes.largest({**users, **held}, len(users) + len(held), _LIMIT_S)
+    variables = [one for one in found if not one.name.startswith(_LOCALS)]
     return Facts(
         cap=cap,
         machine=Machine(machine.total, machine.available),
         split=use.gauge.split(),
-        variables=[one for one in found if not one.name.startswith(_LOCALS)],
+        variables=variables,
+        set_in=_set_in(shell, variables[: memory_report.VARIABLES]),
         left_by_error=[
             one._replace(name=one.name.removeprefix(_LOCALS))
             for one in found
@@ -71,6 +76,13 @@ def gather(shell: Any, use: MemoryUse, cap: Cap | None, directory: Path) -> Fact
         events=session.read_events(directory),
         figures=_open_figures(),
     )
+
+
+def _set_in(shell: Any, variables: Sequence[Sized]) -> dict[str, int]:
+    """Cells that set these variables last, by the history of this kernel."""
+    names = [name for one in variables for name in one.name.split(", ")]
+    cells = list(enumerate(shell.history_manager.input_hist_parsed))
+    return assignments.last_set(names, reversed(cells), _HISTORY_LIMIT_S)
 
 
 def _locals_of_last_error() -> list[tuple[str, dict[str, Any]]]:

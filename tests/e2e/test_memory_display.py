@@ -44,6 +44,7 @@ def test_variables_children_and_the_growth_of_cells_are_told(capped: Notebook) -
     assert "enforced (" in lines[0]
     variable = next(line for line in lines if line.startswith("hoard, also "))
     assert "95.4 MB" in variable
+    assert variable.endswith(f"In[{grew}]")
     assert "python" in text
     assert "-c x = bytearray(60_000_000)" in text
     (cell,) = [line for line in lines if line.startswith(f"In[{grew}] ")]

@@ -34,6 +34,7 @@ FACTS = Facts(
         Sized("Out[4]", 20 * MB, "list"),
         *[Sized(f"v{n}", 900, "int") for n in range(7)],
     ],
+    set_in={"df": 1123, "v3": 2},
     left_by_error=[Sized("of f, line 3", 70 * MB, "dict")],
     cells=CELLS,
     events=[Event("child-oom-killed", 1010.0, "A child process was killed.")],
@@ -63,7 +64,7 @@ class TestReport:
     def test_without_a_limit_the_machine_is_told(self) -> None:
         text = memory_report.text(replace(FACTS, cap=None))
         assert "There is no memory limit; the machine has 8.0 GB" in text
-        assert "of what is used" in text
+        assert "of all used" in text
 
     def test_kernel_children_shared_memory_and_the_rest_come_to_what_is_used(self) -> None:
         text = memory_report.text(FACTS)
@@ -73,7 +74,7 @@ class TestReport:
     def test_variables_are_told_by_size_and_small_ones_together(self) -> None:
         text = memory_report.text(FACTS)
         (line,) = [line for line in text.splitlines() if line.startswith("df, Out[3]")]
-        assert line.split()[-4:] == ["200.0", "MB", "29", "%"]
+        assert line.split()[-4:] == ["MB", "29", "%", "In[1123]"]
         assert "7 other variables: 6.2 KB." in text
         assert "Of no variable: about 80.0 MB" in text
 
@@ -96,7 +97,7 @@ class TestReport:
         assert "A child process was killed." in memory_report.text(FACTS)
 
     def test_an_empty_kernel_has_little_to_say(self) -> None:
-        empty = Facts(None, Machine(1, 1), Split(MB, MB, (), 0), [], [], [], [], 0)
+        empty = Facts(None, Machine(1, 1), Split(MB, MB, (), 0), [], {}, [], [], [], 0)
         assert len(memory_report.text(empty).splitlines()) < 8
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import mmap
+import subprocess
+import sys
 import time
 import tracemalloc
 from multiprocessing import shared_memory
@@ -243,3 +245,33 @@ class TestBounds:
         finally:
             tracemalloc.stop()
         assert taken_mb < 4
+
+    def test_it_never_raises_when_there_is_no_memory_at_all(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", NO_MEMORY_LEFT], capture_output=True, text=True, check=False
+        )
+        assert done.stdout.strip() == "told", done.stderr
+
+
+NO_MEMORY_LEFT = """
+import resource
+from checkpoint_kernel import sizes
+namespace = {"rows": [{"a": n, "b": str(n)} for n in range(100_000)], "small": 3}
+sizes.largest(namespace, 5, 1.0)
+for line in open("/proc/self/status"):
+    if line.startswith("VmData"):
+        limit = int(line.split()[1]) * 1024 + (5 << 20)
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+namespace["hoard"] = hoard = []
+size = 1 << 20
+while size:
+    try:
+        hoard.append(bytearray(size))
+    except MemoryError:
+        size //= 2
+told = sizes.largest(namespace, 5, 0.05)
+assert sizes.of(namespace["rows"], 1e9) >= 0
+del hoard[:]
+assert isinstance(told, list)
+print("told")
+"""
