@@ -6,6 +6,7 @@ import mmap
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,14 @@ def test_the_answer_to_a_display_is_use_against_the_cap(tmp_path: Path) -> None:
     assert reply["cpu_count"] == os.cpu_count()
     over = usage_reply.against(cap(tmp_path, 300), 510 * MB)
     assert (over["available"], over["percent"]) == (0, 102.0)
+
+
+def test_a_limit_on_which_nothing_acts_is_not_shown(tmp_path: Path) -> None:
+    enforced = cap(tmp_path, 300)
+    assert usage_reply.is_in_force(enforced)
+    guarded = replace(enforced, enforced=False)
+    assert usage_reply.is_in_force(guarded)
+    assert not usage_reply.is_in_force(replace(guarded, soft_bytes=guarded.cap_bytes))
 
 
 def test_processes_are_kept_between_two_answers() -> None:
