@@ -52,12 +52,7 @@ def run(shell: Any, use: MemoryUse, cap: Cap | None, directory: Path, options: l
 def gather(shell: Any, use: MemoryUse, cap: Cap | None, directory: Path) -> Facts:
     """The facts as of now."""
     machine = psutil.virtual_memory()
-    values = namespace.variables(shell.user_ns, ())
-    users = {
-        name: value
-        for name, value in values.items()
-        if isinstance(name, str) and namespace.is_users(name, value, shell.user_ns_hidden)
-    }
+    users = namespace.of_user(shell.user_ns, shell.user_ns_hidden)
     held = {f"{_LOCALS}{where}": found for where, found in _locals_of_last_error()}
     found = sizes.largest({**users, **held}, len(users) + len(held), _LIMIT_S)
     variables = [one for one in found if not one.name.startswith(_LOCALS)]
