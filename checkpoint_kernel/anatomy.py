@@ -263,6 +263,13 @@ def _arrow_buffer(value: Any, _limit: int) -> Look:
     return Look(0, memory=[(value.address, value.address + value.size)])
 
 
+def _decision_tree(value: Any, _limit: int) -> Look:
+    """scikit-learn keeps nodes (64 bytes) and values (float64) in C: forests are made of these."""
+    tree = sys.modules["sklearn.tree._tree"].Tree
+    values = tree.n_outputs.__get__(value) * tree.max_n_classes.__get__(value)
+    return Look(tree.capacity.__get__(value) * (64 + 8 * values))
+
+
 _BUILT_IN: Final[tuple[tuple[type, _Looker], ...]] = (
     *((cls, _leaf) for cls in (str, bytes, bytearray, int, float, complex, range, array.array)),
     *(
@@ -292,6 +299,7 @@ _OF_LIBRARIES: Final[tuple[tuple[str, str, _Looker], ...]] = (
         for name in _ARROW
     ),
     ("pyarrow", "Buffer", _arrow_buffer),
+    ("sklearn.tree._tree", "Tree", _decision_tree),
     *(
         ("polars", name, _by_method("polars", name, "estimated_size"))
         for name in ("DataFrame", "Series")

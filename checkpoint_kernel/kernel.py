@@ -317,12 +317,12 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     async def usage_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """In the control thread, also while a cell runs."""
-        cap = self.session_record.cap
-        if cap is None or self.session is None:
-            await super().usage_request(stream, ident, parent)
-            return
         from . import usage_reply  # and psutil: 10 ms that most kernels need not spend
 
+        cap = self.session_record.cap
+        if cap is None or not usage_reply.is_in_force(cap) or self.session is None:
+            await super().usage_request(stream, ident, parent)
+            return
         gauge = self.memory_use.gauge
         self.processes = usage_reply.processes(self.processes, [os.getpid(), *gauge.pids()])
         kernel_cpu_percent = sum(

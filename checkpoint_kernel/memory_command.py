@@ -10,22 +10,25 @@ import importlib.util
 import sys
 import traceback
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 from IPython.core.error import UsageError
 
-from . import memory_plot, memory_report, namespace, session, sizes
+from . import assignments, memory_gauge, memory_plot, memory_report, namespace, session, sizes
 from .memory_guard import let_go
 from .memory_report import Facts, Machine
 from .memory_use import MemoryUse
 from .session import Cap
+from .sizes import Sized
 from .words import size
 
 USAGE: Final = "%checkpoint memory [--plot | --forget-error]"
 # For all variables; a person waits.
 _LIMIT_S: Final = 1.0
+_HISTORY_LIMIT_S: Final = 0.3
 # What importing matplotlib and drawing with it takes.
 _MATPLOTLIB_BYTES: Final = 100 << 20
 _CHAIN: Final = 20  # errors that an error came from
@@ -39,9 +42,10 @@ def run(shell: Any, use: MemoryUse, cap: Cap | None, directory: Path, options: l
     elif options == ["--plot"]:
         _plot(use, cap)
     elif options == ["--forget-error"]:
-        before = use.gauge.used_bytes()
+        # Not all that is used: a checkpoint that is being written may keep it for a moment.
+        before_bytes = memory_gauge.kernel_bytes()
         forget_error(shell)
-        print(f"{size(max(before - use.gauge.used_bytes(), 0))} freed.")
+        print(f"{size(max(before_bytes - memory_gauge.kernel_bytes(), 0))} freed.")
     else:
         raise UsageError(f"{USAGE}: there is no option {' '.join(options)}")
 
@@ -49,19 +53,16 @@ def run(shell: Any, use: MemoryUse, cap: Cap | None, directory: Path, options: l
 def gather(shell: Any, use: MemoryUse, cap: Cap | None, directory: Path) -> Facts:
     """The facts as of now."""
     machine = psutil.virtual_memory()
-    values = namespace.variables(shell.user_ns, ())
-    users = {
-        name: value
-        for name, value in values.items()
-        if isinstance(name, str) and namespace.is_users(name, value, shell.user_ns_hidden)
-    }
+    users = namespace.of_user(shell.user_ns, shell.user_ns_hidden)
     held = {f"{_LOCALS}{where}": found for where, found in _locals_of_last_error()}
     found = sizes.largest({**users, **held}, len(users) + len(held), _LIMIT_S)
+    variables = [one for one in found if not one.name.startswith(_LOCALS)]
     return Facts(
         cap=cap,
         machine=Machine(machine.total, machine.available),
         split=use.gauge.split(),
-        variables=[one for one in found if not one.name.startswith(_LOCALS)],
+        variables=variables,
+        set_in=_set_in(shell, variables[: memory_report.VARIABLES]),
         left_by_error=[
             one._replace(name=one.name.removeprefix(_LOCALS))
             for one in found
@@ -71,6 +72,13 @@ def gather(shell: Any, use: MemoryUse, cap: Cap | None, directory: Path) -> Fact
         events=session.read_events(directory),
         figures=_open_figures(),
     )
+
+
+def _set_in(shell: Any, variables: Sequence[Sized]) -> dict[str, int]:
+    """Cells that set these variables last, by the history of this kernel."""
+    names = [name for one in variables for name in one.name.split(", ")]
+    cells = list(enumerate(shell.history_manager.input_hist_parsed))
+    return assignments.last_set(names, reversed(cells), _HISTORY_LIMIT_S)
 
 
 def _locals_of_last_error() -> list[tuple[str, dict[str, Any]]]:

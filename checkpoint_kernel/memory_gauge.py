@@ -73,18 +73,18 @@ class Gauge:
                 return max(int(usage) - _total(_CACHE, statistics), 0)
         except (OSError, ValueError):  # the cgroup is gone, or somebody has closed all files
             self._files = None
-        return _kernel_bytes() + _shared_bytes() + self._of_children()
+        return kernel_bytes() + _shared_bytes() + self._of_children()
 
     def split(self) -> Split:
         """Who has it, now."""
         children = tuple(sorted(_processes(self.pids()), key=lambda one: -one.private_bytes))
-        kernel_bytes, shared_bytes = _kernel_bytes(), _shared_bytes()
+        own, shared_bytes = kernel_bytes(), _shared_bytes()
         if self._files is None:
-            used = kernel_bytes + shared_bytes + sum(one.private_bytes for one in children)
+            used = own + shared_bytes + sum(one.private_bytes for one in children)
         else:
             used = self.used_bytes()
             shared_bytes = _total(_SHMEM, os.pread(self._files[1], _LONGEST, 0))
-        return Split(used, kernel_bytes, children, shared_bytes)
+        return Split(used, own, children, shared_bytes)
 
     def pids(self) -> list[int]:
         """All processes that count, but this one."""
@@ -124,7 +124,7 @@ def _total(pattern: re.Pattern[bytes], text: bytes) -> int:
     return sum(map(int, pattern.findall(text)))
 
 
-def _kernel_bytes() -> int:
+def kernel_bytes() -> int:
     """Anonymous memory of this process, of which forked children may share some."""
     return _total(_ANONYMOUS, _read("/proc/self/status")) * 1024
 

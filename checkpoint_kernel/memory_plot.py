@@ -20,6 +20,7 @@ _EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 _LABEL: Final = 9  # columns for the figures on the left
 WIDTH: Final = 78  # columns of the plot itself
 HEIGHT: Final = 12
+_NAMES: Final = 30  # of cells, above a figure
 
 
 def as_text(samples: Sequence[Sample], cells: Sequence[CellUse], cap: Cap | None) -> str:
@@ -92,7 +93,7 @@ def figure(samples: Sequence[Sample], cells: Sequence[CellUse], cap: Cap | None)
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(9, 3.2), layout="constrained")
-    axes = made.add_subplot()
+    axes: Any = made.add_subplot()
     times = [datetime.fromtimestamp(sample.time) for sample in samples]
     used_mb = [sample.used_bytes / (1 << 20) for sample in samples]
     axes.fill_between(times, used_mb, step="post", alpha=0.4)
@@ -102,20 +103,29 @@ def figure(samples: Sequence[Sample], cells: Sequence[CellUse], cap: Cap | None)
         if cap.soft_bytes < cap.cap_bytes:
             soft = f"soft limit {size(cap.soft_bytes)}"
             axes.axhline(cap.soft_bytes / (1 << 20), color="darkorange", ls="--", label=soft)
-        axes.legend(loc="upper left", fontsize="small")
-    for position, cell in enumerate(cells):
-        if not samples or cell.began < samples[0].time:
-            continue
-        began = datetime.fromtimestamp(cell.began)
-        ended = datetime.fromtimestamp(cell.ended or samples[-1].time)
-        axes.axvspan(began, ended, alpha=0.12, color=("gray", "teal")[position % 2])
-        axes.annotate(
-            f"In[{cell.number}]", (began, 1), xycoords=("data", "axes fraction"),
-            va="bottom", rotation=45, fontsize="x-small",
-        )  # fmt: skip
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
+    _mark_cells(axes, samples, cells)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("MB")
     locator = AutoDateLocator()
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     return made
+
+
+def _mark_cells(axes: Any, samples: Sequence[Sample], cells: Sequence[CellUse]) -> None:
+    """A span for each cell, and its name where the last one leaves room."""
+    if not samples:
+        return
+    room_s = (samples[-1].time - samples[0].time) / _NAMES
+    free_from = samples[0].time
+    for position, cell in enumerate(cell for cell in cells if cell.began >= samples[0].time):
+        began = datetime.fromtimestamp(cell.began)
+        ended = datetime.fromtimestamp(cell.ended or samples[-1].time)
+        axes.axvspan(began, ended, alpha=0.12, color=("gray", "teal")[position % 2])
+        if cell.began >= free_from:
+            free_from = cell.began + room_s
+            axes.annotate(
+                f"In[{cell.number}]", (began, 1), xycoords=("data", "axes fraction"),
+                va="bottom", rotation=45, fontsize="x-small",
+            )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -13,13 +13,13 @@ from .session import Cap, Event
 from .sizes import Sized
 from .words import size
 
-_VARIABLES: Final = 12
+VARIABLES: Final = 12
 _CELLS: Final = 10
 _EVENTS: Final = 5
 _CHILDREN: Final = 6
 _WORTH_LINES: Final = 3  # of what to free
 _COMMAND: Final = 50  # characters
-_NAME: Final = 34
+_NAME: Final = 28
 _TYPE: Final = 22
 _WORTH_BYTES: Final = 1 << 20  # what is not worth a line
 
@@ -40,6 +40,7 @@ class Facts:
     machine: Machine
     split: Split
     variables: Sequence[Sized]  # all, largest first; outputs as `Out[3]`
+    set_in: Mapping[str, int]  # the newest cell that set a variable, where its text shows it
     left_by_error: Sequence[Sized]  # locals that the last traceback keeps: `of f, line 3`
     cells: Sequence[CellUse]  # in order
     events: Sequence[Event]
@@ -109,8 +110,8 @@ def _part(what: str, size_bytes: int) -> str:
 def _variables(facts: Facts) -> list[str]:
     cap = facts.cap
     whole = facts.split.used_bytes if cap is None else cap.cap_bytes
-    of_what = "of what is used" if cap is None else "of the limit"
-    shown = [one for one in facts.variables[:_VARIABLES] if one.size_bytes >= _WORTH_BYTES]
+    of_what = "of all used" if cap is None else "of the limit"
+    shown = [one for one in facts.variables[:VARIABLES] if one.size_bytes >= _WORTH_BYTES]
     others = facts.variables[len(shown) :]
     in_all = sum(one.size_bytes for one in facts.variables)
     held = sum(one.size_bytes for one in facts.left_by_error)
@@ -118,10 +119,10 @@ def _variables(facts: Facts) -> list[str]:
     if shown:
         rows = [
             (_cut(one.name, _NAME), _cut(one.type, _TYPE), size(one.size_bytes),
-             _share(one.size_bytes, whole))
+             _share(one.size_bytes, whole), _cell_of(one.name, facts.set_in))
             for one in shown
         ]  # fmt: skip
-        lines = _table(rows, ("variable", "type", "size", of_what), "llrr")
+        lines = _table(rows, ("variable", "type", "size", of_what, "set in"), "llrrl")
     if others:
         less = size(sum(one.size_bytes for one in others))
         counted = "1 other variable" if len(others) == 1 else f"{len(others)} other variables"
@@ -133,6 +134,11 @@ def _variables(facts: Facts) -> list[str]:
             "freed memory kept for reuse."
         )
     return lines
+
+
+def _cell_of(names: str, set_in: Mapping[str, int]) -> str:
+    numbers = [set_in[name] for name in names.split(", ") if name in set_in]
+    return f"In[{max(numbers)}]" if numbers else ""
 
 
 def _cut(text: str, limit: int) -> str:

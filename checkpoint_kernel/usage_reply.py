@@ -20,6 +20,11 @@ from .session import Cap
 MACHINE: Final = "machine_virtual_memory"
 
 
+def is_in_force(cap: Cap) -> bool:
+    """Something acts on it: a cgroup at the cap, or the guard at the soft limit."""
+    return cap.enforced or cap.soft_bytes < cap.cap_bytes
+
+
 def content(cap: Cap, used_bytes: int, kernel_cpu_percent: float) -> dict[str, Any]:
     """All fields of ipykernel's answer, and two of ours."""
     reply: dict[str, Any] = {

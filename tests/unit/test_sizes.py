@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import mmap
+import subprocess
+import sys
 import time
 import tracemalloc
 from multiprocessing import shared_memory
@@ -36,7 +38,8 @@ class TestKinds:
 
     @pytest.mark.parametrize("dtype", ["int64", "object", "category"])
     def test_data_frames_are_near_what_pandas_reckons(self, dtype: str) -> None:
-        texts = [f"text number {n}" for n in range(100_000)]
+        distinct = 50 if dtype == "category" else 100_000
+        texts = [f"text number {n % distinct}" for n in range(100_000)]
         values = list(range(100_000)) if dtype == "int64" else texts
         frame = pandas.DataFrame({"a": pandas.Series(values).astype(dtype), "b": 1.5})
         reckoned_mb = frame.memory_usage(deep=True).sum() / MB
@@ -109,6 +112,24 @@ class TestKinds:
         finally:
             shared.close()
             shared.unlink()
+
+    def test_libraries_that_keep_memory_in_c_are_asked_by_their_own_classes(self) -> None:
+        sparse = pytest.importorskip("scipy.sparse")
+        matrix = sparse.random(2000, 2000, 0.1, format="csr")
+        held = matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes
+        assert size_mb(matrix) == pytest.approx(held / MB, rel=0.01)
+        trees = pytest.importorskip("sklearn.tree")
+        points = numpy.random.default_rng(0).random((20_000, 2))
+        tree = trees.DecisionTreeRegressor().fit(points, points[:, 0] + points[:, 1])
+        assert size_mb([tree]) == pytest.approx(tree.tree_.node_count * 72 / MB, rel=0.1)
+
+    @pytest.mark.parametrize("library", ["pyarrow", "polars"])
+    def test_tables_of_other_libraries_too(self, library: str) -> None:
+        module = pytest.importorskip(library)
+        data = {"a": list(range(MB // 8))}
+        table = module.table(data) if library == "pyarrow" else module.DataFrame(data)
+        assert size_mb({"held": table}) == pytest.approx(1, rel=0.01)
+        assert size_mb(table["a"]) == pytest.approx(1, rel=0.01)
 
     def test_torch_models_and_optimizers_count_each_storage_once(self) -> None:
         torch = pytest.importorskip("torch")
@@ -243,3 +264,33 @@ class TestBounds:
         finally:
             tracemalloc.stop()
         assert taken_mb < 4
+
+    def test_it_never_raises_when_there_is_no_memory_at_all(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", NO_MEMORY_LEFT], capture_output=True, text=True, check=False
+        )
+        assert done.stdout.strip() == "told", done.stderr
+
+
+NO_MEMORY_LEFT = """
+import resource
+from checkpoint_kernel import sizes
+namespace = {"rows": [{"a": n, "b": str(n)} for n in range(100_000)], "small": 3}
+sizes.largest(namespace, 5, 1.0)
+for line in open("/proc/self/status"):
+    if line.startswith("VmData"):
+        limit = int(line.split()[1]) * 1024 + (5 << 20)
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+namespace["hoard"] = hoard = []
+size = 1 << 20
+while size:
+    try:
+        hoard.append(bytearray(size))
+    except MemoryError:
+        size //= 2
+told = sizes.largest(namespace, 5, 0.05)
+assert sizes.of(namespace["rows"], 1e9) >= 0
+del hoard[:]
+assert isinstance(told, list)
+print("told")
+"""
