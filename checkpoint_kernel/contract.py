@@ -17,6 +17,7 @@ data directory):
             intent.jsonl         what somebody asked of the kernel (shutdown, kill, ...)
             flight               flight recorder
             faults.txt           faulthandler's file
+            fault                what the last fatal signal was about
             stacks.txt           Python's stacks of the living kernel, written when asked for
             guard.json           what the guard had read when it interrupted a cell
             events.jsonl         what happened to the kernel and its children while it lived
@@ -56,6 +57,7 @@ SESSION_FILE: Final = "session.json"
 INTENT_FILE: Final = "intent.jsonl"
 FLIGHT_FILE: Final = "flight"
 FAULTS_FILE: Final = "faults.txt"
+FAULT_FILE: Final = "fault"
 STACKS_FILE: Final = "stacks.txt"
 GUARD_FILE: Final = "guard.json"
 EVENTS_FILE: Final = "events.jsonl"

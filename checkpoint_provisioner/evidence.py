@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from checkpoint_kernel import contract, flight_recorder, session
+from checkpoint_kernel import contract, flight_recorder, last_fault, session
 from checkpoint_kernel.flight_recorder import Flight
+from checkpoint_kernel.last_fault import LastFault
 from checkpoint_kernel.session import Event, Intent, Session
 
 from . import proc
@@ -83,11 +84,17 @@ class Evidence:
     oom: OomKills | None = None  # None: no counters
     system_oom_kills: int | None = None  # /proc/vmstat, moved by
     kernel_log: str | None = None  # the kernel log's line about this process
+    kernel_log_read: bool = False  # False: it cannot be, or it numbers processes otherwise
+    # siginfo of the fatal signal; whether exit() has run
+    last_fault: LastFault = field(default_factory=LastFault)
+    fault_sender: str | None = None  # name of the process that sent that signal
+    limits: proc.Limits | None = None  # rlimits of the kernel, and what it had used
     memory: Memory = Memory()
     signals: tuple[SignalSeen, ...] = ()
     server_gone: bool = False
     sent_by_us: tuple[int, ...] = ()  # signals that the supervisor itself decided to send
     same_boot: bool = True
+    server_lives: bool = False  # where nobody saw the exit: that of the session still runs
     is_ours: bool = True  # our kernel, which keeps a flight recorder
     events: tuple[Event, ...] = ()  # of the session, while the kernel lived
     curve: tuple[tuple[float, int], ...] = ()  # (time, bytes used under the cap), last minutes
@@ -141,13 +148,17 @@ def gather(
     sent_by_us: Sequence[int] = (),
     server_gone: bool = False,
     is_ours: bool = True,
+    kernel_pid: int | None = None,
 ) -> Evidence:
     """All evidence of an exit that the supervisor saw. Call before the cgroup goes."""
     now = time.time()
     before, after = samples.counters, samples.read_counters()
     vmstat = proc.field(Path("/proc/vmstat"), "oom_kill")
     flight = _flight(directory, samples.notes)
-    killed = ended.signal == 9
+    pid = kernel_pid or (flight.pid if flight else None)
+    witnessed = _last_fault(directory, samples.notes)
+    sender = witnessed.fault.sender_pid if witnessed.fault else None
+    log = proc.kernel_log(pid, now - started.started) if pid and ended.code is None else None
     return Evidence(
         session=started,
         exit=ended,
@@ -159,7 +170,11 @@ def gather(
         stderr_tail=stderr_tail.decode("utf-8", "replace"),
         oom=_moved(before, after, samples.own_group),
         system_oom_kills=_difference(samples.system_oom_kills, vmstat),
-        kernel_log=proc.kernel_log(flight.pid) if killed and flight else None,
+        kernel_log=log.said if log else None,
+        kernel_log_read=log is not None,
+        last_fault=witnessed,
+        fault_sender=proc.process_name(sender) if sender else None,
+        limits=proc.limits(pid) if pid else None,
         memory=_memory(flight, after or before, samples),
         signals=tuple(signals),
         server_gone=server_gone,
@@ -186,7 +201,9 @@ def gather_leftovers(directory: Path, started: Session) -> Evidence:
         faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT),
         stderr_tail=_tail(directory / contract.STDERR_FILE, STDERR_LIMIT),
         memory=Memory(rss_bytes=flight.rss_bytes if flight else None),
+        last_fault=_last_fault(directory, notes),
         same_boot=started.boot_id == proc.boot_id(),
+        server_lives=proc.lives_since(started.server_pid, started.started),
         events=_events(directory, notes),
         notes=tuple(notes),
     )
@@ -198,6 +215,16 @@ def _flight(directory: Path, notes: list[str]) -> Flight | None:
     except (OSError, ValueError, TypeError) as why:
         notes.append(f"the flight recorder could not be read: {why!r}")
         return None
+
+
+def _last_fault(directory: Path, notes: list[str]) -> LastFault:
+    try:
+        found = last_fault.read(directory / contract.FAULT_FILE)
+    except OSError as why:
+        found = LastFault(absent=f"what the last fatal signal was about cannot be read: {why!r}")
+    if found.absent:
+        notes.append(found.absent)
+    return found
 
 
 def _intents(directory: Path, notes: list[str]) -> tuple[Intent, ...]:

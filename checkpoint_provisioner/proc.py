@@ -6,6 +6,10 @@ Formats: proc(5), and dev-kmsg of the kernel's documentation. What a cgroup says
 from __future__ import annotations
 
 import os
+import re
+import resource
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoint_kernel import contract
@@ -51,12 +55,77 @@ def field(path: Path, name: str) -> int | None:
     return None
 
 
-def kernel_log(pid: int) -> str | None:
-    """What the kernel log says about the OOM kill of `pid`, where we may read it."""
+@dataclass(frozen=True)
+class Limits:
+    """Resource limits that end a process, and what it had used. None is no limit."""
+
+    cpu_used_s: float
+    cpu_soft_s: int | None  # at it SIGXCPU
+    cpu_hard_s: int | None  # at it SIGKILL, also where both are the same: `ulimit -t`
+    file_bytes: int | None
+
+
+def limits(pid: int) -> Limits | None:
+    """Of a process, also of one that has ended and is not reaped (getrlimit(2), proc(5))."""
     try:
+        cpu_soft, cpu_hard = (_bounded(n) for n in resource.prlimit(pid, resource.RLIMIT_CPU))
+        file_bytes = _bounded(resource.prlimit(pid, resource.RLIMIT_FSIZE)[0])
+        used = _stat(pid)[11:13]
+    except (OSError, IndexError):
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    return Limits(sum(int(n) for n in used) / ticks, cpu_soft, cpu_hard, file_bytes)
+
+
+def _bounded(limit: int) -> int | None:
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat from the third, the state, on."""
+    return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+
+
+def lives_since(pid: int | None, time_s: float) -> bool:
+    """Whether process `pid` runs and did so at `time_s` (since the epoch): pids are reused."""
+    booted_s = field(Path("/proc/stat"), "btime")
+    if pid is None or pid <= 0 or booted_s is None:
+        return False
+    try:
+        stat = _stat(pid)
+    except OSError:
+        return False
+    # `btime` is in whole seconds.
+    began_s = booted_s + int(stat[19]) / os.sysconf("SC_CLK_TCK")
+    return stat[0] not in ("Z", "X") and began_s <= time_s + 1
+
+
+@dataclass(frozen=True)
+class KernelLog:
+    """The kernel log could be read; what it says of a process, if anything."""
+
+    said: str | None
+
+
+# namespaces(7): the number of the first pid namespace, PROC_PID_INIT_INO.
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
+_LOG_SLACK_S = 2.0  # the log's clock is not quite ours
+
+
+def kernel_log(pid: int, since_s: float) -> KernelLog | None:
+    """What the kernel log of the last `since_s` seconds says about the end of `pid`.
+
+    That it was OOM-killed, or the fault that it did not handle. None where the log cannot be
+    read, or numbers processes otherwise than we do (in a container).
+    """
+    try:
+        if Path("/proc/self/ns/pid").stat().st_ino != _FIRST_PID_NAMESPACE:
+            return None
         fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    about = re.compile(rf"Killed process {pid} |^(?:traps: )?\S+\[{pid}\]:? .* ip[ :]")
+    oldest_us = (time.monotonic() - since_s - _LOG_SLACK_S) * 1e6
     found = None
     try:
         while True:
@@ -66,11 +135,11 @@ def kernel_log(pid: int) -> str | None:
                 continue
             if not record:
                 break
-            text = record.decode("utf-8", "replace")
-            if f"Killed process {pid} " in text:
-                found = text.partition(";")[2].splitlines()[0]
+            head, _, text = record.decode("utf-8", "replace").partition(";")
+            if about.search(text) and float(head.split(",")[2]) >= oldest_us:
+                found = text.splitlines()[0]
     except OSError:  # EAGAIN: the end
         pass
     finally:
         os.close(fd)
-    return found
+    return KernelLog(found)

@@ -1,18 +1,19 @@
 """Judges evidence: what kind of exit it was, of which cause, and how sure that is. Pure.
 
 Rules in this order: asked for -> server gone -> signals sent by us or itself -> OOM counters ->
-the sender of a signal -> text on stderr -> faulthandler's header -> the bare signal. A
-verdict is proof, or says that it is not.
+limits -> the sender of a signal -> a crash (`crash`: sender, stack, text, where) -> the bare
+signal -> the exit code. A verdict is proof, or says that it is not.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from dataclasses import dataclass
 from typing import Literal
 
-from . import clues
-from .evidence import Evidence
+from . import clues, crash
+from .evidence import Evidence, Exit, SignalSeen
 
 Kind = Literal["death", "restart", "shutdown", "hung", "quit"]
 Confidence = Literal["proof", "likely", "unknown"]
@@ -22,6 +23,10 @@ Confidence = Literal["proof", "likely", "unknown"]
 FASTEST_START_S = 0.3
 # earlyoom and systemd-oomd act at about 10 % or below.
 LOW_MEMORY = 0.10
+# A signal that the supervisor passed on ends the kernel at once, or once it has saved.
+PASSED_ON_S = 60.0
+# CPU time as proc(5) tells it, in hundredths of a second, against limits in seconds.
+CPU_SLACK_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -36,16 +41,17 @@ class Verdict:
 
 def judge(evidence: Evidence) -> Verdict:
     """The verdict on the end of a session."""
-    asked = _asked(evidence)
-    if asked is not None:
-        return asked
+    return _asked(evidence) or _of_a_wrapper(evidence) or _death(evidence)
+
+
+def _death(evidence: Evidence) -> Verdict:
     return (
         _nobody_saw(evidence)
         or _server_gone(evidence)
         or _sent_itself(evidence)
         or _out_of_memory(evidence)
+        or _limit_reached(evidence)
         or _sent(evidence)
-        or _python_fatal_error(evidence)
         or _crashed(evidence)
         or _signalled(evidence)
         or _exited(evidence)
@@ -97,6 +103,28 @@ def _asked(evidence: Evidence) -> Verdict | None:
 # --- deaths, in the order of the rules ---
 
 
+def _of_a_wrapper(evidence: Evidence) -> Verdict | None:
+    """A shell that ran the kernel ends with 128 and the signal's number (sh(1), "Exit status")."""
+    ended = evidence.exit
+    if evidence.is_ours or ended is None or ended.code is None:
+        return None
+    number = ended.code - 128
+    if number not in _ENDING:
+        return None
+    inner = _death(dataclasses.replace(evidence, exit=Exit(code=None, signal=number)))
+    name = signal_name(number)
+    because = f"code {ended.code}, by which a wrapper says that its program ended by {name}"
+    sure: Confidence = "likely" if inner.confidence == "proof" else inner.confidence
+    return dataclasses.replace(inner, because=f"{because}: {inner.because}", confidence=sure)
+
+
+_ENDING = frozenset(
+    {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGPIPE}
+    | {signal.SIGALRM, signal.SIGTERM, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGSYS}
+    | set(crash.CAUSES)
+)
+
+
 def _nobody_saw(evidence: Evidence) -> Verdict | None:
     if evidence.exit is not None:
         return None
@@ -105,8 +133,23 @@ def _nobody_saw(evidence: Evidence) -> Verdict | None:
             "death", "server-gone", "the machine has restarted since: no exit was recorded"
         )
     flight = evidence.flight
-    if flight and flight.exiting == "parent gone":
-        return Verdict("death", "server-gone", "the kernel saw its parent disappear")
+    parent_gone = flight is not None and flight.exiting == "parent gone"
+    if evidence.server_lives:
+        after = ", and the kernel left when it saw that" if parent_gone else ""
+        return Verdict(
+            "death",
+            "unknown",
+            f"its supervisor ended without a word{after}, while the server lives on: it was "
+            "killed, and nobody saw by whom",
+            "unknown",
+        )
+    if parent_gone:
+        return Verdict(
+            "death",
+            "server-gone",
+            "the kernel saw its supervisor end, and the server that started both is gone too",
+            "likely",
+        )
     return Verdict(
         "death",
         "server-gone",
@@ -127,6 +170,18 @@ def _server_gone(evidence: Evidence) -> Verdict | None:
     return None
 
 
+def _sent_itself(evidence: Evidence) -> Verdict | None:
+    """A signal that nobody handles: if the kernel said that it sends it, that was it."""
+    ended, flight = evidence.exit, evidence.flight
+    if ended is None or ended.signal is None or ended.signal in crash.CAUSES:
+        return None
+    name = signal_name(ended.signal)
+    if flight is None or flight.sent_itself != name:
+        return None
+    cause = {"SIGKILL": "killed", "SIGHUP": "hung-up"}.get(name, "terminated")
+    return Verdict("death", cause, f"code in the kernel sent {name} to its own process")
+
+
 def _out_of_memory(evidence: Evidence) -> Verdict | None:
     """Who killed for memory. Proof only where the counter is the kernel's own."""
     if evidence.exit is None or evidence.exit.signal != signal.SIGKILL:
@@ -135,6 +190,9 @@ def _out_of_memory(evidence: Evidence) -> Verdict | None:
     system, likely = "oom-killed-by-system", False
     if oom is not None and oom.own_group and oom.kills > 0:
         because = f"the counter oom_kill of its cgroup rose by {oom.kills}"
+        if evidence.kernel_log_read and evidence.kernel_log is None:
+            because += ", but the kernel log names another process than the kernel: a child"
+            return Verdict("death", "killed", f"{because}; so somebody sent SIGKILL", "likely")
         if oom.own_limit_hit:
             limit = f" of {cap.configured}" if cap else ""
             because += f" when it met the memory limit{limit}"
@@ -146,6 +204,8 @@ def _out_of_memory(evidence: Evidence) -> Verdict | None:
             because += ", and no limit of a cgroup was hit: the machine ran out of memory"
     elif evidence.kernel_log is not None:
         because = f"the kernel log says: {evidence.kernel_log}"
+    elif evidence.kernel_log_read:
+        return None  # it names every process that is OOM-killed, and this one it does not
     elif oom is not None and oom.kills > 0:
         because = f"the counter oom_kill of the group that it shares rose by {oom.kills}"
         likely = True
@@ -169,14 +229,23 @@ def _memory_was_low(evidence: Evidence) -> bool:
     return memory.available_bytes < LOW_MEMORY * memory.total_bytes
 
 
-def _sent_itself(evidence: Evidence) -> Verdict | None:
-    """SIGKILL cannot be survived: if the kernel said that it sends one, that was it."""
-    ended, flight = evidence.exit, evidence.flight
-    if ended is None or ended.signal != signal.SIGKILL:
+def _limit_reached(evidence: Evidence) -> Verdict | None:
+    """Limits of setrlimit(2). The signals can also be sent: proof is the limit as it stood."""
+    ended, limits = evidence.exit, evidence.limits
+    if ended is None or limits is None:
         return None
-    if flight is None or flight.sent_itself != "SIGKILL":
-        return None
-    return Verdict("death", "killed", "code in the kernel sent SIGKILL to its own process")
+    used_s = limits.cpu_used_s + CPU_SLACK_S
+    used = f"it had used {limits.cpu_used_s:.1f} s of CPU time, and its limit (RLIMIT_CPU) is"
+    hard_s, soft_s = limits.cpu_hard_s, limits.cpu_soft_s
+    if ended.signal == signal.SIGKILL and hard_s is not None and used_s >= hard_s:
+        return Verdict("death", "cpu-limit", f"SIGKILL: {used} {hard_s} s")
+    # The soft limit goes up by a second with each SIGXCPU.
+    if ended.signal == signal.SIGXCPU and soft_s is not None and used_s >= soft_s - 1:
+        return Verdict("death", "cpu-limit", f"SIGXCPU: {used} {soft_s - 1} s")
+    if ended.signal == signal.SIGXFSZ and limits.file_bytes is not None:
+        because = f"SIGXFSZ: a file met the limit of {limits.file_bytes} bytes (RLIMIT_FSIZE)"
+        return Verdict("death", "file-size-limit", because)
+    return None
 
 
 def _sent(evidence: Evidence) -> Verdict | None:
@@ -184,62 +253,49 @@ def _sent(evidence: Evidence) -> Verdict | None:
     ended, flight = evidence.exit, evidence.flight
     if ended is None:
         return None
-    causes = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung-up"}
-    for number, cause in causes.items():
-        handled = flight is not None and flight.exiting == number.name
-        if ended.signal != number and not handled:
-            continue
-        seen = [s for s in evidence.signals if s.signal == number]
-        if seen:
-            who = f"process {seen[-1].sender_pid}"
-            if seen[-1].sender_name:
-                who += f" ({seen[-1].sender_name})"
-            because = f"{who} of user {seen[-1].sender_uid} sent {number.name}"
-        else:
-            because = f"somebody sent {number.name} to the kernel"
+    said = flight.exiting if flight is not None else None
+    number = next((s for s in _GOODBYE if s.name == said), None) or ended.signal
+    if number is None:
+        return None
+    seen = [s for s in evidence.signals if s.signal == number and _just_before(evidence, s)]
+    if not seen and number not in _GOODBYE:
+        return None
+    cause = _GOODBYE.get(signal.Signals(number), "terminated")
+    if not seen:
+        # siginfo goes to whoever takes the signal, and that is Python, which does not tell.
+        because = f"{signal_name(number)} came to the kernel directly; its sender is not known"
         return Verdict("death", cause, because)
-    return None
+    sender = seen[-1]
+    name = f" ({sender.sender_name})" if sender.sender_name else ""
+    who = f"process {sender.sender_pid}{name} of user {sender.sender_uid}"
+    return Verdict("death", cause, f"{who} sent {signal_name(number)}")
 
 
-def _python_fatal_error(evidence: Evidence) -> Verdict | None:
-    if evidence.exit is None or evidence.exit.signal != signal.SIGABRT:
-        return None
-    said = [*clues.fatal_errors(evidence.faults), *clues.fatal_errors(evidence.stderr_tail)]
-    if not said:
-        return None
-    if any(word in said[-1].lower() for word in ("stack overflow", "recursion")):
-        return Verdict("death", "stack-overflow", f"Python gave up: {said[-1]}")
-    return Verdict("death", "aborted", f"Python fatal error: {said[-1]}")
+# What ends a kernel that saves first, and then perhaps leaves with a code.
+_GOODBYE = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung-up"}
 
 
-_CRASHES = {
-    signal.SIGSEGV: ("segmentation-fault", "a segmentation fault"),
-    signal.SIGBUS: ("bus-error", "a bus error"),
-    signal.SIGILL: ("illegal-instruction", "an illegal instruction"),
-    signal.SIGFPE: ("floating-point-exception", "a floating-point exception"),
-    signal.SIGABRT: ("aborted", "abort()"),
-}
+def _just_before(evidence: Evidence, seen: SignalSeen) -> bool:
+    return evidence.time - seen.time <= PASSED_ON_S
 
 
 def _crashed(evidence: Evidence) -> Verdict | None:
     ended = evidence.exit
-    if ended is None or ended.signal not in _CRASHES:
+    if ended is None or ended.signal not in crash.CAUSES:
         return None
-    number = signal.Signals(ended.signal)
-    cause, words = _CRASHES[number]
-    if number == signal.SIGSEGV and clues.repeats_one_frame(evidence.faults):
-        return Verdict(
-            "death",
-            "stack-overflow",
-            f"{number.name}, and one frame stands over {clues.SAME_FRAME_LIMIT} times on the stack",
-        )
-    if number == signal.SIGABRT:
-        detail = clues.abort_detail(evidence.stderr_tail)
-        if detail is not None:
-            return Verdict("death", cause, f"{number.name} after {detail}")
-    frames = clues.current_stack(evidence.faults)
-    seen = f"; faulthandler saw it in {frames[0][2]}" if frames else ""
-    return Verdict("death", cause, f"it ended by {number.name}, {words}{seen}")
+    found = crash.find(evidence, signal.Signals(ended.signal))
+    return Verdict("death", found.cause, found.because, "proof" if found.sure else "likely")
+
+
+# Signals that the system sends for what the process itself does; but anybody can send them.
+_OWN_DOING = {
+    signal.SIGALRM: "a timer of its own (alarm, setitimer) ran out, which nothing handled",
+    signal.SIGVTALRM: "a timer of its own (setitimer) ran out, which nothing handled",
+    signal.SIGPROF: "a profiling timer of its own (setitimer) ran out, which nothing handled",
+    signal.SIGPIPE: "it wrote to a pipe or socket that nobody reads any more",
+    signal.SIGSYS: "it made a system call that is forbidden here (seccomp)",
+    signal.SIGTRAP: "it ran into a breakpoint without a debugger",
+}
 
 
 def _signalled(evidence: Evidence) -> Verdict | None:
@@ -247,12 +303,21 @@ def _signalled(evidence: Evidence) -> Verdict | None:
     if ended is None or ended.signal is None:
         return None
     number = ended.signal
-    if number == signal.SIGXCPU:
-        return Verdict("death", "cpu-limit", "SIGXCPU: its limit of CPU time (RLIMIT_CPU) is used")
-    if number == signal.SIGXFSZ:
-        return Verdict("death", "file-size-limit", "SIGXFSZ: a file met the limit RLIMIT_FSIZE")
-    if number != signal.SIGKILL:
-        return Verdict("death", "terminated", f"somebody sent {signal_name(number)}")
+    if number == signal.SIGKILL:
+        return _killed(evidence)
+    if number in (signal.SIGXCPU, signal.SIGXFSZ):
+        cause = "cpu-limit" if number == signal.SIGXCPU else "file-size-limit"
+        because = f"{signal_name(number)}, but no such limit could be read: perhaps it was sent"
+        return Verdict("death", cause, because, "likely")
+    if number in _OWN_DOING:
+        doing = _OWN_DOING[signal.Signals(number)]
+        because = f"{signal_name(number)}: {doing}; or somebody sent it"
+        return Verdict("death", "terminated", because, "likely")
+    return Verdict("death", "terminated", f"somebody sent {signal_name(number)}")
+
+
+def _killed(evidence: Evidence) -> Verdict:
+    """SIGKILL, which neither memory nor a limit explains."""
     if _memory_was_low(evidence):
         return Verdict(
             "death",
@@ -261,8 +326,11 @@ def _signalled(evidence: Evidence) -> Verdict | None:
             "perhaps a userspace OOM daemon (earlyoom, systemd-oomd)",
             "likely",
         )
-    if evidence.oom is not None:
+    if evidence.oom is not None and evidence.oom.kills == 0:
         return Verdict("death", "killed", "it was none of ours, and no OOM counter moved")
+    if evidence.kernel_log_read:
+        because = "it was none of ours, and the kernel log names no OOM kill of it"
+        return Verdict("death", "killed", because)
     if evidence.system_oom_kills == 0:
         return Verdict(
             "death", "killed", "it was none of ours, and the machine's OOM counter did not move"
@@ -284,7 +352,18 @@ def _exited(evidence: Evidence) -> Verdict:
         said = clues.last_line(evidence.stderr_tail)
         because = f"it exited with code {ended.code} before it was ready"
         return Verdict("death", "start-failed", f"{because}: {said}" if said else because)
-    if flight is not None and flight.exiting and flight.exiting not in ("atexit", "exit()"):
-        return Verdict("death", "exited", f"{flight.exiting} was called (code {ended.code})")
-    how = "through the interpreter's exit" if flight and flight.exiting else "without a word"
-    return Verdict("death", "exited", f"it left with code {ended.code}, {how}")
+    return Verdict("death", "exited", f"it left with code {ended.code}, {_way_out(evidence)}")
+
+
+def _way_out(evidence: Evidence) -> str:
+    """Which of the ways to exit it was: each passes other witnesses."""
+    word = evidence.flight.exiting if evidence.flight else None
+    if word and word not in ("atexit", "exit()"):
+        return f"by {word}" if "(" in word else f"after {word}"
+    if word:
+        return "through the interpreter's exit"
+    if evidence.last_fault.exit_status is not None:
+        return "by a call of C's exit(), past Python"
+    if evidence.is_ours and evidence.last_fault.absent is None and evidence.flight is not None:
+        return "without a word: by C's _exit() or a system call, past Python and C's exit()"
+    return "without a word"

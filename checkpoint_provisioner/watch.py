@@ -168,6 +168,7 @@ class Watch:
             self._sent,
             self._server_gone_since is not None,
             is_ours(kernel.argv),
+            kernel.pid,
         )
         try:
             return post_mortem.exit_seen(kernel.directory, observed)
