@@ -25,6 +25,12 @@ def fatal_errors(text: str) -> list[str]:
     return [said for said in _FATAL.findall(text) if not said.startswith(_SIGNAL_HEADERS)]
 
 
+def fatal_trace(stderr_tail: str) -> str:
+    """The stacks that the interpreter writes to stderr when it gives up by itself."""
+    found = [m.start() for m in _FATAL.finditer(stderr_tail)]
+    return stderr_tail[found[-1] :] if found and fatal_errors(stderr_tail[found[-1] :]) else ""
+
+
 # Texts of glibc (malloc.c, assert.c, stack protector) and libstdc++, most telling first.
 _ABORT_TEXTS: tuple[tuple[str, str], ...] = (
     (r"double free[^\n]*", "double free"),

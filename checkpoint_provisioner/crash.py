@@ -7,12 +7,12 @@ Python gave up -> text on stderr -> where and how it failed. Pure; a part of `ve
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 
 from checkpoint_kernel.last_fault import Fault
 
 from . import clues, faults
 from .evidence import Evidence
+from .finding import Finding
 
 CAUSES = {
     signal.SIGSEGV: ("segmentation-fault", "a segmentation fault"),
@@ -21,15 +21,6 @@ CAUSES = {
     signal.SIGFPE: ("floating-point-exception", "a floating-point exception"),
     signal.SIGABRT: ("aborted", "abort()"),
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a crash was, and what says so."""
-
-    cause: str
-    because: str
-    sure: bool = True
 
 
 def find(evidence: Evidence, number: signal.Signals) -> Finding:
@@ -80,7 +71,7 @@ def _stack_overflow(
         return Finding("stack-overflow", because + (also if repeated else ""))
     # Python's own recursion takes no room on the stack: what fails at its bottom may be anything.
     if repeated and not faults.far_from_stack(fault):
-        return Finding("stack-overflow", f"it ended by {number.name}{also}", sure=False)
+        return Finding("stack-overflow", f"it ended by {number.name}{also}", "likely")
     return None
 
 
@@ -103,7 +94,7 @@ def _said(evidence: Evidence, number: signal.Signals) -> Finding | None:
     if detail.is_last:
         return Finding(cause, f"{number.name} after {detail.said}")
     # It may have been a child's, or survived.
-    return Finding(cause, f"{number.name}, some time after {detail.said}", sure=False)
+    return Finding(cause, f"{number.name}, some time after {detail.said}", "likely")
 
 
 def _failed(evidence: Evidence, number: signal.Signals, fault: Fault | None) -> Finding:

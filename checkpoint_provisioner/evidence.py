@@ -18,7 +18,7 @@ from checkpoint_kernel.flight_recorder import Flight
 from checkpoint_kernel.last_fault import LastFault
 from checkpoint_kernel.session import Event, Intent, Session
 
-from . import proc
+from . import clues, proc
 
 if TYPE_CHECKING:
     from .caps.policy import CapHandle, Counters
@@ -152,6 +152,7 @@ def gather(
 ) -> Evidence:
     """All evidence of an exit that the supervisor saw. Call before the cgroup goes."""
     now = time.time()
+    said = stderr_tail.decode("utf-8", "replace")
     before, after = samples.counters, samples.read_counters()
     vmstat = proc.field(Path("/proc/vmstat"), "oom_kill")
     flight = _flight(directory, samples.notes)
@@ -166,8 +167,8 @@ def gather(
         uptime_s=now - started.started,
         intents=_intents(directory, samples.notes),
         flight=flight,
-        faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT),
-        stderr_tail=stderr_tail.decode("utf-8", "replace"),
+        faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT) or clues.fatal_trace(said),
+        stderr_tail=said,
         oom=_moved(before, after, samples.own_group),
         system_oom_kills=_difference(samples.system_oom_kills, vmstat),
         kernel_log=log.said if log else None,

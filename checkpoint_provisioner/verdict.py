@@ -12,21 +12,17 @@ import signal
 from dataclasses import dataclass
 from typing import Literal
 
-from . import clues, crash
+from . import clues, crash, kills
 from .evidence import Evidence, Exit, SignalSeen
+from .finding import Confidence, Finding
 
 Kind = Literal["death", "restart", "shutdown", "hung", "quit"]
-Confidence = Literal["proof", "likely", "unknown"]
 
 # A kernel that is not ours keeps no flight recorder: one that leaves by itself sooner than
 # any ipykernel can be ready has failed to start.
 FASTEST_START_S = 0.3
-# earlyoom and systemd-oomd act at about 10 % or below.
-LOW_MEMORY = 0.10
 # A signal that the supervisor passed on ends the kernel at once, or once it has saved.
 PASSED_ON_S = 60.0
-# CPU time as proc(5) tells it, in hundredths of a second, against limits in seconds.
-CPU_SLACK_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -41,16 +37,20 @@ class Verdict:
 
 def judge(evidence: Evidence) -> Verdict:
     """The verdict on the end of a session."""
-    return _asked(evidence) or _of_a_wrapper(evidence) or _death(evidence)
+    asked = _asked(evidence)
+    if asked is not None:
+        return asked
+    found = _of_a_wrapper(evidence) or _death(evidence)
+    return Verdict("death", found.cause, found.because, found.confidence)
 
 
-def _death(evidence: Evidence) -> Verdict:
+def _death(evidence: Evidence) -> Finding:
     return (
         _nobody_saw(evidence)
         or _server_gone(evidence)
         or _sent_itself(evidence)
-        or _out_of_memory(evidence)
-        or _limit_reached(evidence)
+        or kills.out_of_memory(evidence)
+        or kills.limit_reached(evidence)
         or _sent(evidence)
         or _crashed(evidence)
         or _signalled(evidence)
@@ -103,7 +103,7 @@ def _asked(evidence: Evidence) -> Verdict | None:
 # --- deaths, in the order of the rules ---
 
 
-def _of_a_wrapper(evidence: Evidence) -> Verdict | None:
+def _of_a_wrapper(evidence: Evidence) -> Finding | None:
     """A shell that ran the kernel ends with 128 and the signal's number (sh(1), "Exit status")."""
     ended = evidence.exit
     if evidence.is_ours or ended is None or ended.code is None:
@@ -111,7 +111,11 @@ def _of_a_wrapper(evidence: Evidence) -> Verdict | None:
     number = ended.code - 128
     if number not in _ENDING:
         return None
-    inner = _death(dataclasses.replace(evidence, exit=Exit(code=None, signal=number)))
+    # Limits and the kernel log are the wrapper's.
+    of_program = dataclasses.replace(
+        evidence, exit=Exit(None, number), limits=None, kernel_log=None, kernel_log_read=False
+    )
+    inner = _death(of_program)
     name = signal_name(number)
     because = f"code {ended.code}, by which a wrapper says that its program ended by {name}"
     sure: Confidence = "likely" if inner.confidence == "proof" else inner.confidence
@@ -125,33 +129,28 @@ _ENDING = frozenset(
 )
 
 
-def _nobody_saw(evidence: Evidence) -> Verdict | None:
+def _nobody_saw(evidence: Evidence) -> Finding | None:
     if evidence.exit is not None:
         return None
     if not evidence.same_boot:
-        return Verdict(
-            "death", "server-gone", "the machine has restarted since: no exit was recorded"
-        )
+        return Finding("server-gone", "the machine has restarted since: no exit was recorded")
     flight = evidence.flight
     parent_gone = flight is not None and flight.exiting == "parent gone"
     if evidence.server_lives:
         after = ", and the kernel left when it saw that" if parent_gone else ""
-        return Verdict(
-            "death",
+        return Finding(
             "unknown",
             f"its supervisor ended without a word{after}, while the server lives on: it was "
             "killed, and nobody saw by whom",
             "unknown",
         )
     if parent_gone:
-        return Verdict(
-            "death",
+        return Finding(
             "server-gone",
-            "the kernel saw its supervisor end, and the server that started both is gone too",
+            "the kernel saw its supervisor end, and the server of then is not to be found",
             "likely",
         )
-    return Verdict(
-        "death",
+    return Finding(
         "server-gone",
         "kernel, supervisor and server ended without a word: killed together (the container "
         "stopped or ran out of memory, or the machine did)",
@@ -159,18 +158,18 @@ def _nobody_saw(evidence: Evidence) -> Verdict | None:
     )
 
 
-def _server_gone(evidence: Evidence) -> Verdict | None:
+def _server_gone(evidence: Evidence) -> Finding | None:
     flight = evidence.flight
     if evidence.server_gone:
-        return Verdict(
-            "death", "server-gone", "the server's process ended, and the kernel was ended after it"
+        return Finding(
+            "server-gone", "the server's process ended, and the kernel was ended after it"
         )
     if flight and flight.exiting == "parent gone":
-        return Verdict("death", "server-gone", "the kernel saw its parent disappear")
+        return Finding("server-gone", "the kernel saw its parent disappear")
     return None
 
 
-def _sent_itself(evidence: Evidence) -> Verdict | None:
+def _sent_itself(evidence: Evidence) -> Finding | None:
     """A signal that nobody handles: if the kernel said that it sends it, that was it."""
     ended, flight = evidence.exit, evidence.flight
     if ended is None or ended.signal is None or ended.signal in crash.CAUSES:
@@ -179,76 +178,10 @@ def _sent_itself(evidence: Evidence) -> Verdict | None:
     if flight is None or flight.sent_itself != name:
         return None
     cause = {"SIGKILL": "killed", "SIGHUP": "hung-up"}.get(name, "terminated")
-    return Verdict("death", cause, f"code in the kernel sent {name} to its own process")
+    return Finding(cause, f"code in the kernel sent {name} to its own process")
 
 
-def _out_of_memory(evidence: Evidence) -> Verdict | None:
-    """Who killed for memory. Proof only where the counter is the kernel's own."""
-    if evidence.exit is None or evidence.exit.signal != signal.SIGKILL:
-        return None
-    oom, cap = evidence.oom, evidence.session.cap
-    system, likely = "oom-killed-by-system", False
-    if oom is not None and oom.own_group and oom.kills > 0:
-        because = f"the counter oom_kill of its cgroup rose by {oom.kills}"
-        if evidence.kernel_log_read and evidence.kernel_log is None:
-            because += ", but the kernel log names another process than the kernel: a child"
-            return Verdict("death", "killed", f"{because}; so somebody sent SIGKILL", "likely")
-        if oom.own_limit_hit:
-            limit = f" of {cap.configured}" if cap else ""
-            because += f" when it met the memory limit{limit}"
-            return Verdict("death", "oom-killed-by-cap", because)
-        if oom.outer_limits_hit:
-            where = ", ".join(oom.outer_limits_hit)
-            because += f", and the limit that was hit is one above it: {where}"
-        else:
-            because += ", and no limit of a cgroup was hit: the machine ran out of memory"
-    elif evidence.kernel_log is not None:
-        because = f"the kernel log says: {evidence.kernel_log}"
-    elif evidence.kernel_log_read:
-        return None  # it names every process that is OOM-killed, and this one it does not
-    elif oom is not None and oom.kills > 0:
-        because = f"the counter oom_kill of the group that it shares rose by {oom.kills}"
-        likely = True
-    elif (evidence.system_oom_kills or 0) > 0 and (oom is None or _memory_was_low(evidence)):
-        # Machine-wide: where our own group's counter stood still and memory was to be had,
-        # it was somebody else's process.
-        because = (
-            "the machine's OOM killer acted at that moment (oom_kill in /proc/vmstat rose by "
-            f"{evidence.system_oom_kills})"
-        )
-        likely = True
-    else:
-        return None
-    return Verdict("death", system, because, "likely" if likely else "proof")
-
-
-def _memory_was_low(evidence: Evidence) -> bool:
-    memory = evidence.memory
-    if memory.available_bytes is None or not memory.total_bytes:
-        return False
-    return memory.available_bytes < LOW_MEMORY * memory.total_bytes
-
-
-def _limit_reached(evidence: Evidence) -> Verdict | None:
-    """Limits of setrlimit(2). The signals can also be sent: proof is the limit as it stood."""
-    ended, limits = evidence.exit, evidence.limits
-    if ended is None or limits is None:
-        return None
-    used_s = limits.cpu_used_s + CPU_SLACK_S
-    used = f"it had used {limits.cpu_used_s:.1f} s of CPU time, and its limit (RLIMIT_CPU) is"
-    hard_s, soft_s = limits.cpu_hard_s, limits.cpu_soft_s
-    if ended.signal == signal.SIGKILL and hard_s is not None and used_s >= hard_s:
-        return Verdict("death", "cpu-limit", f"SIGKILL: {used} {hard_s} s")
-    # The soft limit goes up by a second with each SIGXCPU.
-    if ended.signal == signal.SIGXCPU and soft_s is not None and used_s >= soft_s - 1:
-        return Verdict("death", "cpu-limit", f"SIGXCPU: {used} {soft_s - 1} s")
-    if ended.signal == signal.SIGXFSZ and limits.file_bytes is not None:
-        because = f"SIGXFSZ: a file met the limit of {limits.file_bytes} bytes (RLIMIT_FSIZE)"
-        return Verdict("death", "file-size-limit", because)
-    return None
-
-
-def _sent(evidence: Evidence) -> Verdict | None:
+def _sent(evidence: Evidence) -> Finding | None:
     """A signal whose sender is known, or that the kernel itself names."""
     ended, flight = evidence.exit, evidence.flight
     if ended is None:
@@ -264,11 +197,11 @@ def _sent(evidence: Evidence) -> Verdict | None:
     if not seen:
         # siginfo goes to whoever takes the signal, and that is Python, which does not tell.
         because = f"{signal_name(number)} came to the kernel directly; its sender is not known"
-        return Verdict("death", cause, because)
+        return Finding(cause, because)
     sender = seen[-1]
     name = f" ({sender.sender_name})" if sender.sender_name else ""
     who = f"process {sender.sender_pid}{name} of user {sender.sender_uid}"
-    return Verdict("death", cause, f"{who} sent {signal_name(number)}")
+    return Finding(cause, f"{who} sent {signal_name(number)}")
 
 
 # What ends a kernel that saves first, and then perhaps leaves with a code.
@@ -279,12 +212,11 @@ def _just_before(evidence: Evidence, seen: SignalSeen) -> bool:
     return evidence.time - seen.time <= PASSED_ON_S
 
 
-def _crashed(evidence: Evidence) -> Verdict | None:
+def _crashed(evidence: Evidence) -> Finding | None:
     ended = evidence.exit
     if ended is None or ended.signal not in crash.CAUSES:
         return None
-    found = crash.find(evidence, signal.Signals(ended.signal))
-    return Verdict("death", found.cause, found.because, "proof" if found.sure else "likely")
+    return crash.find(evidence, signal.Signals(ended.signal))
 
 
 # Signals that the system sends for what the process itself does; but anybody can send them.
@@ -298,52 +230,28 @@ _OWN_DOING = {
 }
 
 
-def _signalled(evidence: Evidence) -> Verdict | None:
+def _signalled(evidence: Evidence) -> Finding | None:
     ended = evidence.exit
     if ended is None or ended.signal is None:
         return None
     number = ended.signal
     if number == signal.SIGKILL:
-        return _killed(evidence)
+        return kills.by_somebody(evidence)
     if number in (signal.SIGXCPU, signal.SIGXFSZ):
         cause = "cpu-limit" if number == signal.SIGXCPU else "file-size-limit"
         because = f"{signal_name(number)}, but no such limit could be read: perhaps it was sent"
-        return Verdict("death", cause, because, "likely")
+        return Finding(cause, because, "likely")
     if number in _OWN_DOING:
         doing = _OWN_DOING[signal.Signals(number)]
         because = f"{signal_name(number)}: {doing}; or somebody sent it"
-        return Verdict("death", "terminated", because, "likely")
-    return Verdict("death", "terminated", f"somebody sent {signal_name(number)}")
+        return Finding("terminated", because, "likely")
+    return Finding("terminated", f"somebody sent {signal_name(number)}")
 
 
-def _killed(evidence: Evidence) -> Verdict:
-    """SIGKILL, which neither memory nor a limit explains."""
-    if _memory_was_low(evidence):
-        return Verdict(
-            "death",
-            "killed",
-            f"SIGKILL from outside while less than {LOW_MEMORY:.0%} of the memory was available: "
-            "perhaps a userspace OOM daemon (earlyoom, systemd-oomd)",
-            "likely",
-        )
-    if evidence.oom is not None and evidence.oom.kills == 0:
-        return Verdict("death", "killed", "it was none of ours, and no OOM counter moved")
-    if evidence.kernel_log_read:
-        because = "it was none of ours, and the kernel log names no OOM kill of it"
-        return Verdict("death", "killed", because)
-    if evidence.system_oom_kills == 0:
-        return Verdict(
-            "death", "killed", "it was none of ours, and the machine's OOM counter did not move"
-        )
-    return Verdict(
-        "death", "killed", "it was none of ours, but no OOM counter could be read", "likely"
-    )
-
-
-def _exited(evidence: Evidence) -> Verdict:
+def _exited(evidence: Evidence) -> Finding:
     ended, flight = evidence.exit, evidence.flight
     if ended is None or ended.code is None:
-        return Verdict("death", "unknown", "no evidence of how it ended", "unknown")
+        return Finding("unknown", "no evidence of how it ended", "unknown")
     if flight is None:
         failed = evidence.is_ours or evidence.uptime_s < FASTEST_START_S
     else:
@@ -351,8 +259,8 @@ def _exited(evidence: Evidence) -> Verdict:
     if failed:
         said = clues.last_line(evidence.stderr_tail)
         because = f"it exited with code {ended.code} before it was ready"
-        return Verdict("death", "start-failed", f"{because}: {said}" if said else because)
-    return Verdict("death", "exited", f"it left with code {ended.code}, {_way_out(evidence)}")
+        return Finding("start-failed", f"{because}: {said}" if said else because)
+    return Finding("exited", f"it left with code {ended.code}, {_way_out(evidence)}")
 
 
 def _way_out(evidence: Evidence) -> str:

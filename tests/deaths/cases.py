@@ -10,6 +10,7 @@ import ctypes
 import os
 import platform
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ def capped_foreign(where: Path) -> dict[str, Any]:
 
 
 def wrapped_foreign(_: Path) -> dict[str, Any]:
-    script = 'python -m ipykernel_launcher -f "$1"; exit $?'
-    return {"argv": ["sh", "-c", script, "sh", "{connection_file}"]}
+    script = '"$0" -m ipykernel_launcher -f "$1"; exit $?'
+    return {"argv": ["sh", "-c", script, sys.executable, "{connection_file}"]}
 
 
 def leaves_at_once(_: Path) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def leaves_at_once(_: Path) -> dict[str, Any]:
 
 
 def nonsense_argument(_: Path) -> dict[str, Any]:
-    argv = ["python", "-m", "checkpoint_kernel", "-f", "{connection_file}", "--ip=nonsense"]
+    argv = ["python", "-m", "checkpoint_kernel", "-f", "/nowhere/kernel.json", "--ip=nonsense"]
     return {"argv": argv}
 
 
@@ -150,7 +151,7 @@ MEMORY = (
         "sigkill-at-a-childs-oom-kill",
         "SIGKILL by somebody, at the moment of a child's OOM kill",
         "killed",
-        ("another process than the kernel", "somebody sent SIGKILL"),
+        ("does not name the kernel", "somebody sent SIGKILL"),
         "likely",
         status=KILL,
         first=(f"{cells.CHILD_OVER_THE_CAP}\nimport os; os.getpid()",),

@@ -65,7 +65,8 @@ FULL_FILE_SYSTEM = (
 
 def machine_code(code: str, in_a_thread: bool = False) -> str:
     """A cell that runs x86-64 instructions, given in hexadecimal; line 5 dies."""
-    call = "import threading; t = threading.Thread(target=run); t.start(); t.join()"
+    thread = "import threading, time; t = threading.Thread(target=run)"
+    call = f"{thread}; time.sleep(1); t.start(); t.join()"
     return (
         "import ctypes, mmap\n"
         "page = mmap.mmap(-1, 4096, prot=7)\n"
