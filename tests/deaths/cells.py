@@ -100,7 +100,13 @@ _LIBC = (
     "p = libc.malloc(5000); q = libc.malloc(5000)\n"
 )
 DOUBLE_FREE = f"{_LIBC}libc.free(p)\nlibc.free(p)"
-OVERRUN = f"{_LIBC}ctypes.memset(p, 0x41, 5024)\nlibc.free(p)"
+# Two blocks side by side; what the heap notes about the second is overwritten.
+OVERRUN = (
+    f"{_LIBC}blocks = [libc.malloc(100_000) for _ in range(9)]\n"
+    "first = next(block for block in blocks if block + 100_016 in blocks)\n"
+    "ctypes.memset(first + 100_000, 0x41, 16)\n"
+    "libc.free(first)"
+)
 INVALID_POINTER = f"{_LIBC}libc.free(p + 8)"
 STACK_SMASHED = "import ctypes\nctypes.CDLL(None).__stack_chk_fail()"
 ASSERTION = "import ctypes\nctypes.CDLL(None).__assert_fail(b'x > 0', b'model.c', 3, b'fit')"
