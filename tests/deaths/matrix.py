@@ -28,6 +28,7 @@ class Case:
     cause: str
     because: tuple[str, ...]  # words that the reason must hold
     confidence: str = "proof"
+    siginfo: tuple[str, ...] = ()  # more words, where fatal signals have a witness (x86-64)
     status: int | None = None  # what the frontend is told; None: not looked at
     cell: str | None = None
     outside: Callable[[Victim], None] | None = None
