@@ -108,8 +108,9 @@ class Samples:
 
     KEPT = 10
 
-    def __init__(self, cap: CapHandle | None) -> None:
+    def __init__(self, cap: CapHandle | None, kernel_pid: int | None = None) -> None:
         self._cap = cap
+        self._pid = kernel_pid
         self._available: list[int] = []
         self.curve: list[tuple[float, int]] = []
         self.notes: list[str] = []
@@ -119,12 +120,18 @@ class Samples:
 
     def tick(self) -> None:
         """Read all counters once (some 100 microseconds)."""
-        self.counters = self.read_counters()
+        counters = self.read_counters()
+        system_oom_kills = proc.field(Path("/proc/vmstat"), "oom_kill")
+        available_kb = proc.field(Path("/proc/meminfo"), "MemAvailable:")
+        # A large kernel takes seconds to be taken apart: its own OOM kill must not get into the
+        # "before". Asked after the reading, for the counters move before the signal is sent.
+        if self.counters is not None and self._pid is not None and proc.dying(self._pid):
+            return
+        self.counters = counters
         self.own_group = (
             self._cap is not None and self._cap.cap is not None and bool(self._cap.cap.cgroup)
         )
-        self.system_oom_kills = proc.field(Path("/proc/vmstat"), "oom_kill")
-        available_kb = proc.field(Path("/proc/meminfo"), "MemAvailable:")
+        self.system_oom_kills = system_oom_kills
         if available_kb is not None:
             self._available = [*self._available[1 - self.KEPT :], available_kb * 1024]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,20 @@ def _bounded(limit: int) -> int | None:
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/<pid>/stat from the third, the state, on."""
     return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+
+
+def dying(pid: int) -> bool:
+    """Whether a process has been killed or is ending, though it has not exited yet.
+
+    SIGKILL is pending, or its memory is being given back: proc(5) then shows no Vm lines.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return True
+    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    pending = int(fields.get("SigPnd", "0"), 16) | int(fields.get("ShdPnd", "0"), 16)
+    return "VmSize" not in fields or bool(pending & 1 << (signal.SIGKILL - 1))
 
 
 def lives_since(pid: int | None, time_s: float) -> bool:

@@ -48,7 +48,7 @@ class Watch:
         self._kernel = kernel
         self._independent = independent
         self._server_pid = server_pid
-        self._samples = Samples(kernel.cap)
+        self._samples = Samples(kernel.cap, kernel.pid)
         self._signals: list[SignalSeen] = []
         self._sent: list[int] = []
         self._server_gone_since: float | None = None

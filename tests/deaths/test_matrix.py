@@ -50,7 +50,8 @@ def deaths(
         pool.shutdown(cancel_futures=True)
     target = request.config.getoption("--matrix", default=None)
     if target is not None:
-        _write(Path(target), [one.result() for one in under_way.values()], lacking)
+        ended = [one for one in under_way.values() if one.done() and not one.cancelled()]
+        _write(Path(target), [one.result() for one in ended if not one.exception()], lacking)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

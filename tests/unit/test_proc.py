@@ -56,6 +56,26 @@ def test_the_kernel_log_names_a_fault_that_nobody_handled_with_library_and_addre
     assert proc.kernel_log(pid, -5) == proc.KernelLog(None)  # an earlier one of that number
 
 
+def test_a_killed_process_is_dying_before_it_has_exited() -> None:
+    # Half a gigabyte takes a while to be given back.
+    child = subprocess.Popen(
+        [sys.executable, "-c", "x = b'x' * 500_000_000; print(1, flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    assert not proc.dying(child.pid)
+    child.kill()
+    seen = [True]
+    while os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        seen.append(proc.dying(child.pid))
+    assert seen[-1]  # while its memory was given back
+    assert proc.dying(child.pid)
+    child.communicate()
+    assert proc.dying(child.pid)
+
+
 def test_a_process_lives_since_its_start_and_not_before() -> None:
     assert proc.lives_since(os.getpid(), time.time())
     assert not proc.lives_since(os.getpid(), time.time() - 30 * 24 * 3600)
