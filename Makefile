@@ -4,6 +4,7 @@
 #   make demo      the product in front of your eyes, in under two minutes
 #   make test      every test in one pytest run: unit, crash, deaths, e2e, examples
 #   make lint types unit crash deaths e2e bench all soak clean
+#   make deaths-matrix   every death once, and docs/deaths.md from it
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=... where the environment lives,
 # ARGS="-k closures -x" is handed to pytest (or to bench and soak).
@@ -22,7 +23,7 @@ BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test lint types unit crash deaths e2e all bench soak clean
+.PHONY: help setup demo test lint types unit crash deaths deaths-matrix e2e all bench soak clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -53,6 +54,9 @@ types: $(READY)
 
 unit crash deaths e2e: $(READY)
 	$(PYTEST) tests/$@ $(ARGS)
+
+deaths-matrix: $(READY)
+	$(PYTEST) tests/deaths/test_matrix.py --matrix docs/deaths.md $(ARGS)
 
 all: lint types test
 

@@ -17,6 +17,7 @@ data directory):
             intent.jsonl         what somebody asked of the kernel (shutdown, kill, ...)
             flight               flight recorder
             faults.txt           faulthandler's file
+            fault                what the last fatal signal was about
             stacks.txt           Python's stacks of the living kernel, written when asked for
             last_look.json       stacks of a kernel that did not answer, taken before its end
             events.jsonl         what happened to the kernel and its children while it lived
@@ -59,6 +60,7 @@ SESSION_FILE: Final = "session.json"
 INTENT_FILE: Final = "intent.jsonl"
 FLIGHT_FILE: Final = "flight"
 FAULTS_FILE: Final = "faults.txt"
+FAULT_FILE: Final = "fault"
 STACKS_FILE: Final = "stacks.txt"
 LAST_LOOK_FILE: Final = "last_look.json"
 EVENTS_FILE: Final = "events.jsonl"

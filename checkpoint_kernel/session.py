@@ -87,6 +87,7 @@ class Session:
     stderr_write_fd: int | None = None  # becomes the kernel's descriptor 2
     stderr_read_fd: int | None = None  # what the kernel publishes as stderr
     warnings: tuple[str, ...] = ()  # said once to the user (store shared, mode tightened, ...)
+    server_pid: int | None = None  # whoever started the supervisor
     number: int = 0  # counts a notebook's starts: a clock may be set back, and ids go by it
     schema: int = SCHEMA
 

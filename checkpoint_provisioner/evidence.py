@@ -11,15 +11,16 @@ import os
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_kernel import contract, flight_recorder, session
+from checkpoint_kernel import contract, flight_recorder, last_fault, session
 from checkpoint_kernel.flight_recorder import Flight
+from checkpoint_kernel.last_fault import LastFault
 from checkpoint_kernel.session import Event, Intent, Session
 
-from . import last_look, proc
+from . import clues, last_look, proc
 
 if TYPE_CHECKING:
     from .caps.policy import CapHandle, Counters
@@ -87,12 +88,18 @@ class Evidence:
     oom: OomKills | None = None  # None: no counters
     system_oom_kills: int | None = None  # /proc/vmstat, moved by
     kernel_log: str | None = None  # the kernel log's line about this process
+    kernel_log_read: bool = False  # False: it cannot be, or it numbers processes otherwise
+    # siginfo of the fatal signal; whether exit() has run
+    last_fault: LastFault = field(default_factory=LastFault)
+    fault_sender: str | None = None  # name of the process that sent that signal
+    limits: proc.Limits | None = None  # rlimits of the kernel, and what it had used
     memory: Memory = Memory()
     surroundings: Surroundings | None = None  # of the death; None: not looked at
     signals: tuple[SignalSeen, ...] = ()
     server_gone: bool = False
     sent_by_us: tuple[int, ...] = ()  # signals that the supervisor itself decided to send
     same_boot: bool = True
+    server_lives: bool = False  # where nobody saw the exit: that of the session still runs
     is_ours: bool = True  # our kernel, which keeps a flight recorder
     events: tuple[Event, ...] = ()  # of the session, while the kernel lived
     curve: tuple[tuple[float, int], ...] = ()  # (time, bytes used under the cap), last minutes
@@ -108,8 +115,9 @@ class Samples:
     KEPT = 10
     CURVE_KEPT = 600  # one a second: ten minutes
 
-    def __init__(self, cap: CapHandle | None) -> None:
+    def __init__(self, cap: CapHandle | None, kernel_pid: int | None = None) -> None:
         self._cap = cap
+        self._pid = kernel_pid
         self._available: list[int] = []
         self.curve: deque[tuple[float, int]] = deque(maxlen=self.CURVE_KEPT)
         self.snapshots_stopped = 0  # by the guard, so far
@@ -123,15 +131,21 @@ class Samples:
 
     def tick(self) -> None:
         """Read all counters once (some 100 microseconds)."""
-        self.counters = self.read_counters()
+        counters = self.read_counters()
+        system_oom_kills = proc.field(Path("/proc/vmstat"), "oom_kill")
+        available_kb = proc.field(Path("/proc/meminfo"), "MemAvailable:")
+        # A large kernel takes seconds to be taken apart: its own OOM kill must not get into the
+        # "before". Asked after the reading, for the counters move before the signal is sent.
+        if self.counters is not None and self._pid is not None and proc.dying(self._pid):
+            return
+        self.counters = counters
         self.own_group = (
             self._cap is not None and self._cap.cap is not None and bool(self._cap.cap.cgroup)
         )
-        self.system_oom_kills = proc.field(Path("/proc/vmstat"), "oom_kill")
+        self.system_oom_kills = system_oom_kills
         used_bytes = self.counters.nonreclaimable_bytes if self.counters else None
         if used_bytes is not None:
             self.curve.append((round(time.time(), 1), used_bytes))
-        available_kb = proc.field(Path("/proc/meminfo"), "MemAvailable:")
         if available_kb is not None:
             self._available = [*self._available[1 - self.KEPT :], available_kb * 1024]
 
@@ -155,6 +169,7 @@ def gather(
     sent_by_us: Sequence[int] = (),
     server_gone: bool = False,
     is_ours: bool = True,
+    kernel_pid: int | None = None,
     argv: Sequence[str] = (),
 ) -> Evidence:
     """All evidence of an exit that the supervisor saw. Call before the cgroup goes.
@@ -162,10 +177,14 @@ def gather(
     `argv` is the kernel's command.
     """
     now = time.time()
+    said = stderr_tail.decode("utf-8", "replace")
     before, after = samples.counters, samples.read_counters()
     vmstat = proc.field(Path("/proc/vmstat"), "oom_kill")
     flight = _flight(directory, samples.notes)
-    killed = ended.signal == 9
+    pid = kernel_pid or (flight.pid if flight else None)
+    witnessed = _last_fault(directory, samples.notes)
+    sender = witnessed.fault.sender_pid if witnessed.fault else None
+    log = proc.kernel_log(pid, now - started.started) if pid and ended.code is None else None
     return Evidence(
         session=started,
         exit=ended,
@@ -173,11 +192,15 @@ def gather(
         uptime_s=now - started.started,
         intents=_intents(directory, samples.notes),
         flight=flight,
-        faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT),
-        stderr_tail=stderr_tail.decode("utf-8", "replace"),
+        faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT) or clues.fatal_trace(said),
+        stderr_tail=said,
         oom=_moved(before, after, samples.own_group, _snapshots_killed(flight, samples)),
         system_oom_kills=_difference(samples.system_oom_kills, vmstat),
-        kernel_log=proc.kernel_log(flight.pid) if killed and flight else None,
+        kernel_log=log.said if log else None,
+        kernel_log_read=log is not None,
+        last_fault=witnessed,
+        fault_sender=proc.process_name(sender) if sender else None,
+        limits=proc.limits(pid) if pid else None,
         memory=_memory(flight, after or before, samples),
         signals=tuple(signals),
         server_gone=server_gone,
@@ -225,7 +248,9 @@ def gather_leftovers(directory: Path, started: Session) -> Evidence:
         faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT),
         stderr_tail=_tail(directory / contract.STDERR_FILE, STDERR_LIMIT),
         memory=Memory(rss_bytes=flight.rss_bytes if flight else None),
+        last_fault=_last_fault(directory, notes),
         same_boot=started.boot_id == proc.boot_id(),
+        server_lives=proc.lives_since(started.server_pid, started.started),
         events=_events(directory, notes),
         **_last_look(directory, notes),
         environment_changes=_environment_changes(directory, started, (), notes),
@@ -239,6 +264,16 @@ def _flight(directory: Path, notes: list[str]) -> Flight | None:
     except (OSError, ValueError, TypeError) as why:
         notes.append(f"the flight recorder could not be read: {why!r}")
         return None
+
+
+def _last_fault(directory: Path, notes: list[str]) -> LastFault:
+    try:
+        found = last_fault.read(directory / contract.FAULT_FILE)
+    except OSError as why:
+        found = LastFault(absent=f"what the last fatal signal was about cannot be read: {why!r}")
+    if found.absent:
+        notes.append(found.absent)
+    return found
 
 
 def _intents(directory: Path, notes: list[str]) -> tuple[Intent, ...]:

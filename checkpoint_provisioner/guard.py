@@ -30,7 +30,7 @@ from checkpoint_kernel.flight_recorder import Flight
 from checkpoint_kernel.session import Cap, Event
 from checkpoint_kernel.words import size
 
-from . import proc
+from . import guard_verbs, proc
 from .caps import meter
 from .caps.meter import Data, Meter, Use
 
@@ -228,7 +228,7 @@ class Guard:
     def _limit(self, use: Use, data: Data, flight: Flight | None) -> None:
         clean_maps = self._clean_maps()
         untouched_bytes = max(data.untouched_bytes - self._libraries(data) - clean_maps, 0)
-        cpu_s = proc.cpu_s(self._pid)
+        cpu_s = guard_verbs.cpu_s(self._pid)
         promised = clean_maps + self._promised.update(untouched_bytes, cpu_s)
         snapshot = 0
         if flight is not None and flight.snapshot_pid and use.used_bytes > HALF * use.limit_bytes:
@@ -255,7 +255,7 @@ class Guard:
         """Bytes of maps of files that are none of the store's: data in name only."""
         if abs(data.data_bytes - self._libraries_at) > 4 * CHANGE_BYTES:
             self._libraries_at = data.data_bytes
-            self._libraries_bytes = proc.file_map_bytes(self._pid, self._store)
+            self._libraries_bytes = guard_verbs.file_map_bytes(self._pid, self._store)
         return self._libraries_bytes
 
     def _clean_maps(self) -> int:
@@ -263,7 +263,7 @@ class Guard:
         now = time.monotonic()
         if self._has_maps and now - self._maps_at >= LONGEST_TICK_S:
             self._maps_at = now
-            self._maps_bytes = proc.unwritten_map_bytes(self._pid, self._store)
+            self._maps_bytes = guard_verbs.unwritten_map_bytes(self._pid, self._store)
         return self._maps_bytes
 
     # --- children ---
@@ -285,7 +285,7 @@ class Guard:
             now, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
             if now in self._set and now != self._before:
                 resource.prlimit(pid, resource.RLIMIT_DATA, (self._before, hard))
-        proc.raise_oom_score(pid, CHILD_SCORE)
+        guard_verbs.raise_oom_score(pid, CHILD_SCORE)
 
     def _kill_largest_child(self, use: Use) -> None:
         """Nobody else would, where no cgroup enforces the limit."""
@@ -323,7 +323,7 @@ class Guard:
         if stopped:
             return  # perhaps that was enough
         cell.asked_at = now
-        proc.signal_if_caught(self._pid, contract.MEMORY_SIGNAL)
+        guard_verbs.signal_if_caught(self._pid, contract.MEMORY_SIGNAL)
 
     def _follow(self, use: Use, before: Use, flight: Flight) -> _Cell:
         """The cell that runs now. What was used when it began, the tick before tells."""

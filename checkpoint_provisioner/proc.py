@@ -5,8 +5,10 @@ Formats: proc(5), and dev-kmsg of the kernel's documentation. What a cgroup says
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
+import resource
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,33 +58,92 @@ def field(path: Path, name: str) -> int | None:
 
 
 @dataclass(frozen=True)
-class Processor:
-    """The processor that programs see."""
+class Limits:
+    """Resource limits that end a process, and what it had used. None is no limit."""
 
-    model: str
-    flags: tuple[str, ...]  # of x86: what instructions there are
+    cpu_used_s: float
+    cpu_soft_s: int | None  # at it SIGXCPU
+    cpu_hard_s: int | None  # at it SIGKILL, also where both are the same: `ulimit -t`
+    file_bytes: int | None
 
 
-def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor | None:
-    """The first processor; None where none has the flags of x86 (on ARM they are others)."""
-    found: dict[str, str] = {}
+def limits(pid: int) -> Limits | None:
+    """Of a process, also of one that has ended and is not reaped (getrlimit(2), proc(5))."""
     try:
-        with open(cpuinfo, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if not line.strip():  # the next one: all are alike, and there may be hundreds
-                    break
-                name, _, value = line.partition(":")
-                found[name.strip()] = value.strip()
+        cpu_soft, cpu_hard = (_bounded(n) for n in resource.prlimit(pid, resource.RLIMIT_CPU))
+        file_bytes = _bounded(resource.prlimit(pid, resource.RLIMIT_FSIZE)[0])
+        used = _stat(pid)[11:13]
+    except (OSError, IndexError):
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    return Limits(sum(int(n) for n in used) / ticks, cpu_soft, cpu_hard, file_bytes)
+
+
+def _bounded(limit: int) -> int | None:
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat from the third, the state, on."""
+    return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+
+
+def dying(pid: int) -> bool:
+    """Whether a process has been killed or is ending, though it has not exited yet.
+
+    SIGKILL is pending, or its memory is being given back: proc(5) then shows no Vm lines.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return True
+    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    pending = int(fields.get("SigPnd", "0"), 16) | int(fields.get("ShdPnd", "0"), 16)
+    return "VmSize" not in fields or bool(pending & 1 << (signal.SIGKILL - 1))
+
+
+def lives_since(pid: int | None, time_s: float) -> bool:
+    """Whether process `pid` runs and did so at `time_s` (since the epoch): pids are reused."""
+    booted_s = field(Path("/proc/stat"), "btime")
+    if pid is None or pid <= 0 or booted_s is None:
+        return False
+    try:
+        stat = _stat(pid)
+    except OSError:
+        return False
+    # `btime` is in whole seconds.
+    began_s = booted_s + int(stat[19]) / os.sysconf("SC_CLK_TCK")
+    return stat[0] not in ("Z", "X") and began_s <= time_s + 1
+
+
+@dataclass(frozen=True)
+class KernelLog:
+    """The kernel log could be read; what it says of a process, if anything."""
+
+    said: str | None
+
+
+# namespaces(7): the number of the first pid namespace, PROC_PID_INIT_INO.
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
+_LOG_SLACK_S = 2.0  # the log's clock is not quite ours
+
+
+def kernel_log(pid: int, since_s: float) -> KernelLog | None:
+    """What the kernel log of the last `since_s` seconds says about the end of `pid`.
+
+    That it was OOM-killed, or the fault that it did not handle. None where the log cannot be
+    read, or numbers processes otherwise than we do (in a container).
+    """
+    try:
+        if Path("/proc/self/ns/pid").stat().st_ino != _FIRST_PID_NAMESPACE:
+            return None
+        os.close(os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError:
         return None
-    flags = tuple(found.get("flags", "").split())
-    return Processor(found.get("model name", "unknown"), flags) if flags else None
-
-
-def kernel_log(pid: int) -> str | None:
-    """What the kernel log says about the OOM kill of `pid`, where we may read it."""
-    killed = [text for _, text in _log_records() if f"Killed process {pid} " in text]
-    return killed[-1] if killed else None
+    about = re.compile(rf"Killed process {pid} |^(?:traps: )?\S+\[{pid}\]:? .* ip[ :]")
+    oldest_us = (time.monotonic() - since_s - _LOG_SLACK_S) * 1e6
+    found = [text for at_us, text in _log_records() if about.search(text) and at_us >= oldest_us]
+    return KernelLog(found[-1] if found else None)
 
 
 def gpu_errors(within_s: float, kept: int = 10) -> tuple[str, ...]:
@@ -118,82 +179,25 @@ def _log_records() -> Iterator[tuple[int, str]]:
         os.close(fd)
 
 
-def descendants(pid: int) -> list[int]:
-    """The children of a process, theirs, and so on (proc_pid_task(5), `children`)."""
-    found: list[int] = []
-    left = [pid]
-    while left:
-        for task in Path(f"/proc/{left.pop()}/task").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # the thread has ended
-                children = [int(word) for word in (task / "children").read_text("ascii").split()]
-                found += children
-                left += children
-    return found
+@dataclass(frozen=True)
+class Processor:
+    """The processor that programs see."""
+
+    model: str
+    flags: tuple[str, ...]  # of x86: what instructions there are
 
 
-def signal_if_caught(pid: int, number: int) -> bool:
-    """Send a signal only to a process that has a handler for it: the default would end it."""
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor | None:
+    """The first processor; None where none has the flags of x86 (on ARM they are others)."""
+    found: dict[str, str] = {}
     try:
-        for line in Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines():
-            name, _, mask = line.partition(":")
-            if name == "SigCgt" and int(mask, 16) >> (number - 1) & 1:
-                os.kill(pid, number)
-                return True
-    except (OSError, ValueError):
-        pass  # it has ended
-    return False
-
-
-def raise_oom_score(pid: int, score: int) -> None:
-    """Offer a process to the OOM killer (proc_pid_oom_score_adj(5)); raising needs no privilege."""
-    path = Path(f"/proc/{pid}/oom_score_adj")
-    try:
-        if int(path.read_text("ascii")) < score:
-            path.write_text(str(score), "ascii")
-    except (OSError, ValueError):
-        pass  # it has ended, or /proc is read-only: then the order of victims is the kernel's
-
-
-def unwritten_map_bytes(pid: int, directory: str) -> int:
-    """Bytes of private writable maps of files below `directory` that were not written to yet."""
-    total = 0
-    counts = False
-    try:
-        with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as file:
+        with open(cpuinfo, encoding="utf-8", errors="replace") as file:
             for line in file:
-                words = line.split(maxsplit=5)
-                if not words[0].endswith(":"):  # the head of a map: addresses, rights, ..., path
-                    counts = words[1].startswith("rw-p") and words[-1].startswith(f"{directory}/")
-                elif counts and words[0] == "Size:":
-                    total += int(words[1]) * 1024
-                elif counts and words[0] == "Anonymous:":
-                    total -= int(words[1]) * 1024
+                if not line.strip():  # the next one: all are alike, and there may be hundreds
+                    break
+                name, _, value = line.partition(":")
+                found[name.strip()] = value.strip()
     except OSError:
-        return 0  # it has ended
-    return total
-
-
-def file_map_bytes(pid: int, not_below: str) -> int:
-    """Bytes of private writable maps of files that do not lie below a directory."""
-    total = 0
-    try:
-        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                words = line.split(maxsplit=5)
-                of_a_file = words[1].startswith("rw-p") and words[4] != "0"
-                if of_a_file and not words[-1].startswith(f"{not_below}/"):
-                    start, _, end = words[0].partition("-")
-                    total += int(end, 16) - int(start, 16)
-    except OSError:
-        return 0  # it has ended
-    return total
-
-
-def cpu_s(pid: int) -> float:
-    """Processor time that a process has used (proc_pid_stat(5)); 0 where it has ended."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return 0.0
-    words = text.rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+        return None
+    flags = tuple(found.get("flags", "").split())
+    return Processor(found.get("model name", "unknown"), flags) if flags else None

@@ -17,7 +17,8 @@ from checkpoint_kernel.words import size
 from . import pinning
 from .evidence import Evidence
 from .explain import Explained
-from .verdict import LOW_MEMORY, Verdict
+from .kills import memory_was_low
+from .verdict import Verdict
 
 _MIB = 1 << 20
 # Docker's default is 64 MB; below a quarter of a GB a DataLoader's workers run out of it.
@@ -131,13 +132,6 @@ def _lacks_instructions(case: Case) -> bool:
 def _flags(case: Case) -> tuple[str, ...] | None:
     around = case.evidence.surroundings
     return around.processor.flags if around and around.processor else None
-
-
-def _memory_was_low(case: Case) -> bool:
-    memory = case.evidence.memory
-    if memory.available_bytes is None or not memory.total_bytes:
-        return False
-    return memory.available_bytes < LOW_MEMORY * memory.total_bytes
 
 
 def _missing_module(case: Case) -> str | None:
@@ -299,7 +293,7 @@ _RULES: tuple[_Rule, ...] = (
     (lambda c: c.cause == "oom-killed-by-system" and _outer_limit_hit(c), _outer_limit),
     (lambda c: c.cause in ("oom-killed-by-cap", "memory-cap-interrupt"), _raise_the_cap),
     (
-        lambda c: c.cause == "killed" and c.cap is None and _memory_was_low(c),
+        lambda c: c.cause == "killed" and c.cap is None and memory_was_low(c.evidence),
         "Use less memory, or set a `memory_limit` in kernel.json below what the machine has: the "
         "kernel is then interrupted before a memory watcher kills it.",
     ),

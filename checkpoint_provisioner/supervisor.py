@@ -103,10 +103,10 @@ def start(launch: Launch, argv: list[str], mask: set[signal.Signals], server_pid
     cap = policy.prepare(launch.memory_limit, launch.soft_limit, launch.kernel_id[:8])
     try:
         try:
-            began, directory, relay = _begin(launch, argv, place, past, cap, warnings)
+            began, directory, relay = _begin(launch, argv, place, past, cap, warnings, server_pid)
         except OSError as why:
             place, past, warnings = _apart(why, place)
-            began, directory, relay = _begin(launch, argv, place, past, cap, warnings)
+            began, directory, relay = _begin(launch, argv, place, past, cap, warnings, server_pid)
         try:
             pid = _spawn(launch, argv, mask, cap, directory, relay)
         except BaseException:
@@ -159,6 +159,7 @@ def _begin(
     past: history.History,
     cap: policy.CapHandle,
     warnings: tuple[str, ...],
+    server_pid: int,
 ) -> tuple[session.Session, Path, StderrRelay | None]:
     """Decide what is restored and write session.json; in a private directory if need be."""
     chosen = plan.plan(
@@ -192,6 +193,7 @@ def _begin(
         stderr_write_fd=relay.stderr_write_fd if relay else None,
         stderr_read_fd=relay.echo_read_fd if relay else None,
         warnings=(*place.warnings, *warnings),
+        server_pid=server_pid,
         number=past.next_number,
     )
     session.save(directory, began)

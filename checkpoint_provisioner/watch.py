@@ -19,7 +19,7 @@ from pathlib import Path
 
 from checkpoint_kernel import contract, flight_recorder, session
 
-from . import evidence, home, incidents, orphans, post_mortem, proc, process
+from . import evidence, guard_verbs, home, incidents, orphans, post_mortem, proc, process
 from .caps import policy
 from .evidence import Exit, Samples, SignalSeen
 from .guard import Guard
@@ -52,7 +52,7 @@ class Watch:
         self._kernel = kernel
         self._independent = independent
         self._server_pid = server_pid
-        self._samples = Samples(kernel.cap)
+        self._samples = Samples(kernel.cap, kernel.pid)
         self._incidents = incidents.Incidents(
             kernel.directory, kernel.session, self._samples, is_ours(kernel.argv)
         )
@@ -97,7 +97,7 @@ class Watch:
             return None
 
         def processes() -> list[int]:
-            return kernel.cap.pids() or [kernel.pid, *proc.descendants(kernel.pid)]
+            return kernel.cap.pids() or [kernel.pid, *guard_verbs.descendants(kernel.pid)]
 
         reader = kernel.cap.meter(processes)
         if reader is None:
@@ -213,6 +213,7 @@ class Watch:
             self._sent,
             self._server_gone_since is not None,
             is_ours(kernel.argv),
+            kernel.pid,
             kernel.argv,
         )
         try:

@@ -82,23 +82,6 @@ def test_leftovers_in_the_kernels_group_do_not_survive_its_death(start: Start) -
     until(lambda: not alive(child), "the end of the kernel's child", 5)
 
 
-def test_the_kernel_does_not_outlive_a_killed_supervisor_and_the_next_start_judges(
-    start: Start,
-) -> None:
-    victim = start(config={"memory_limit": "1G"})
-    victim.run("x = 1")
-    pid, before, cap = victim.kernel_pid, victim.directory, victim.session().cap
-    os.kill(victim.supervisor_pid, signal.SIGKILL)
-    victim.wait_for_death()
-    assert not alive(pid)
-    victim.restart(now=True)
-    ended = session.load_exit(before)
-    assert ended is not None
-    assert ended.kind == "death"
-    if cap is not None and cap.cgroup is not None:
-        assert not Path(cap.cgroup).exists()
-
-
 def test_a_supervisor_that_hangs_does_not_keep_a_kernel_from_being_killed(start: Start) -> None:
     victim = start()
     pid, supervisor, before = victim.kernel_pid, victim.supervisor_pid, victim.directory
@@ -109,42 +92,6 @@ def test_a_supervisor_that_hangs_does_not_keep_a_kernel_from_being_killed(start:
     ended = session.load_exit(before)
     assert ended is not None
     assert (ended.kind, ended.death) == ("restart", None)
-
-
-SERVER = """
-import sys, time
-from jupyter_client.manager import KernelManager
-km = KernelManager(kernel_name=sys.argv[1])
-km.start_kernel(env={**__import__("os").environ, "JPY_SESSION_NAME": sys.argv[2]})
-kc = km.blocking_client(); kc.start_channels(); kc.wait_for_ready(timeout=30)
-kc.execute_interactive("x = 1", timeout=30)
-print(km.provisioner.pid, km.provisioner.session_directory, flush=True)
-time.sleep(1000)
-"""
-
-
-def test_a_killed_server_takes_its_kernel_along_and_is_the_cause(
-    start: Start, tmp_path: Path
-) -> None:
-    notebook = str(tmp_path / "work.ipynb")
-    kernelspec = start(env={"JPY_SESSION_NAME": str(tmp_path / "other.ipynb")})
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, kernelspec.manager.kernel_name, notebook],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert server.stdout is not None
-    pid, _, directory = server.stdout.readline().strip().partition(" ")
-    server.kill()
-    server.wait()
-    # At once, while the old kernel may still be saving: its directory is waited for.
-    victim = start(env={"JPY_SESSION_NAME": notebook})
-    assert not alive(int(pid))
-    assert victim.directory.parent == Path(directory).parent
-    ended = session.load_exit(Path(directory))
-    assert ended is not None
-    assert (ended.kind, ended.cause) == ("death", "server-gone")
 
 
 def test_a_kernel_whose_start_nobody_waits_for_any_more_is_ended(tmp_path: Path) -> None:

@@ -31,8 +31,10 @@ class Victim:
         env: dict[str, str] | None = None,
         ready: bool = True,
         provisioned: bool = True,
+        name: str | None = None,
+        started: bool = True,
     ) -> None:
-        name = f"victim{len(list(root.glob('data/kernels/*')))}"
+        name = name or f"victim{len(list(root.glob('data/kernels/*')))}"
         directory = root / "data" / "kernels" / name
         directory.mkdir(parents=True)
         stanza = {"provisioner_name": contract.PROVISIONER_NAME, "config": config or {}}
@@ -49,8 +51,14 @@ class Victim:
         (directory / "kernel.json").write_text(json.dumps(spec))
         self.manager = KernelManager(kernel_name=name)
         self.client: Any = None
+        self._root = root
+        if started:
+            self.start(env, ready)
+
+    def start(self, env: dict[str, str] | None = None, ready: bool = True) -> None:
+        """Start the first kernel, unless that was done."""
         passed = {} if env is None else {"env": {**os.environ, **env}}
-        self.manager.start_kernel(cwd=str(root), **passed)
+        self.manager.start_kernel(cwd=str(self._root), **passed)
         if ready:
             self.connect()
 

@@ -15,7 +15,7 @@ import pytest
 from checkpoint_kernel import contract, flight_recorder
 from checkpoint_kernel.flight_recorder import FlightRecorder
 from checkpoint_kernel.session import Cap, Event
-from checkpoint_provisioner import guard, proc
+from checkpoint_provisioner import guard, guard_verbs
 from checkpoint_provisioner.caps import meter
 from checkpoint_provisioner.caps.meter import Level, Meter, Use
 from checkpoint_provisioner.guard import Guard
@@ -98,7 +98,7 @@ class TestMeter:
         try:
             assert parent.stdout is not None
             child = int(parent.stdout.readline())
-            assert proc.descendants(parent.pid) == [child]
+            assert guard_verbs.descendants(parent.pid) == [child]
             alone = meter.of_processes(lambda: [parent.pid])()
             both = meter.of_processes(lambda: [parent.pid, child])()
             assert alone is not None
@@ -169,9 +169,13 @@ class TestAGuardedProcess:
         assert parent.stdout is not None
         child = None
         try:
+
+            def processes() -> list[int]:
+                return [parent.pid, *guard_verbs.descendants(parent.pid)]
+
             one = Guard(
                 parent.pid, CAP, Meter([Level(500 * MB, lambda: 400 * MB, True)]), tmp_path,
-                lambda: [parent.pid, *proc.descendants(parent.pid)], print, "", is_ours=False,
+                processes, print, "", is_ours=False,
             )  # fmt: skip
             parent.stdout.readline()
             before = resource.prlimit(parent.pid, resource.RLIMIT_DATA)
@@ -219,7 +223,7 @@ class TestAGuardedProcess:
     def test_a_process_without_a_handler_is_not_signalled(self) -> None:
         child = subprocess.Popen(["sleep", "100"])
         try:
-            assert not proc.signal_if_caught(child.pid, contract.MEMORY_SIGNAL)
+            assert not guard_verbs.signal_if_caught(child.pid, contract.MEMORY_SIGNAL)
             time.sleep(0.05)
             assert child.poll() is None
         finally:
