@@ -124,6 +124,7 @@ class MemoryGuard:
             "cell": flight.execution_count,
             "line": line,
             "source": source,
+            "cell_source": flight.cell_source,
             "used_bytes": used_bytes,
             "cap_bytes": cap.cap_bytes,
             "soft_bytes": cap.soft_bytes,

@@ -60,7 +60,7 @@ def test_the_cell_ends_with_words_and_the_kernel_and_its_namespace_live(
     assert (record["cell"], record["signal"], record["exit_code"]) == (2, None, None)
     assert record["line"] in workload.lines
     assert record["source"] == workload.code.splitlines()[record["line"] - 1].strip()
-    assert "the kernel lives" in record["paragraph"]
+    assert "The kernel and its variables live." in record["paragraph"]
 
 
 @pytest.mark.parametrize("workload", [w for w in WORKLOADS if not w.survives], ids=lambda w: w.name)
