@@ -13,8 +13,9 @@ from .finding import Finding
 
 # earlyoom and systemd-oomd act at about 10 % or below.
 LOW_MEMORY = 0.10
-# CPU time as proc(5) tells it, in hundredths of a second, against limits in seconds.
-CPU_SLACK_S = 0.1
+# The limit of CPU time is met by clock ticks counted, and proc(5) tells the time more exactly:
+# on a busy machine the two are some per cent apart.
+CPU_SLACK_S, CPU_SLACK = 0.1, 1.15
 
 
 def out_of_memory(evidence: Evidence) -> Finding | None:
@@ -62,7 +63,7 @@ def limit_reached(evidence: Evidence) -> Finding | None:
     ended, limits = evidence.exit, evidence.limits
     if ended is None or limits is None:
         return None
-    used_s = limits.cpu_used_s + CPU_SLACK_S
+    used_s = limits.cpu_used_s * CPU_SLACK + CPU_SLACK_S
     used = f"it had used {limits.cpu_used_s:.1f} s of CPU time, and its limit (RLIMIT_CPU) is"
     hard_s, soft_s = limits.cpu_hard_s, limits.cpu_soft_s
     if ended.signal == signal.SIGKILL and hard_s is not None and used_s >= hard_s:

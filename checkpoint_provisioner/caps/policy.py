@@ -126,11 +126,13 @@ def prepare(memory_limit: str | None, soft_limit: str, name: str) -> CapHandle:
         smaller = where if where is not None and outer[where] < limit_bytes else None
         note = f"; {smaller} allows only {outer[smaller]} bytes" if smaller is not None else ""
         effective = outer[smaller] if smaller is not None else limit_bytes
+        soft_bytes = limits.resolve(soft_limit, effective)
         return CapHandle(
             Cap(
                 configured=memory_limit,
                 cap_bytes=limit_bytes,
-                soft_bytes=min(limits.resolve(soft_limit, effective), effective),
+                # 100% turns the guard off, also where a smaller limit stands around ours.
+                soft_bytes=soft_bytes if soft_bytes < effective else limit_bytes,
                 backend=backend,
                 enforced=True,
                 detail=f"{limit_bytes} bytes for the kernel and its children, {swap}, "

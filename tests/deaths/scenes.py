@@ -35,9 +35,11 @@ kc.execute_interactive("x = 1", timeout=30)
 print(km.provisioner.pid, km.provisioner.process.pid, km.provisioner.session_directory, flush=True)
 if code:
     kc.execute(code)
-while km.is_alive():
+deadline = time.monotonic() + 60
+while km.is_alive() and time.monotonic() < deadline:
     time.sleep(0.05)
-print("dead", flush=True)
+print("lives" if km.is_alive() else "dead", flush=True)
+time.sleep(1000)
 """
 
 

@@ -27,7 +27,7 @@ words: a verdict is proof, or says that it is not.
 
 Not produced here, because it would endanger the machine: the system's own OOM killer, and a
 userspace one. What is said about them from their evidence is tested in
-`tests/unit/test_judge.py`. A hang that had to be killed is in `tests/deaths/test_intent.py`.
+`tests/unit/test_judge.py`. A hang that had to be killed is in `tests/deaths/test_hangs.py`.
 
 """
 
