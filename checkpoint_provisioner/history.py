@@ -6,6 +6,7 @@ Deciding is `plan`'s. What cannot be read becomes a warning. Standard library on
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from checkpoint_kernel import contract, flight_recorder, manifest, session
 
-from . import post_mortem
+from . import descendants, post_mortem, proc
+from .caps import policy
 from .evidence import gather_leftovers
 from .plan import Past
 from .proc import belongs_to_session
@@ -70,6 +72,7 @@ def _sessions(directory: Path, warnings: list[str]) -> list[Past]:
             ended = session.load_exit(path)
             if ended is None:
                 _wait_for_straggler(path)
+                _sweep(path, started)
                 ended = _close(path, started, warnings)
         except (OSError, StillAlive):
             raise
@@ -101,6 +104,22 @@ def _wait_for_straggler(directory: Path) -> None:
                 f"(process {flight.pid})."
             )
         time.sleep(0.05)
+
+
+def _sweep(directory: Path, started: session.Session) -> None:
+    """End what a dead kernel left running when its supervisor was killed too."""
+    if started.boot_id != proc.boot_id():
+        return
+    flight = flight_recorder.read(directory / contract.FLIGHT_FILE)
+    if flight is not None and flight.snapshot_pid:  # it may be about to commit
+        deadline = time.monotonic() + contract.ORPHAN_GRACE_S
+        while belongs_to_session(flight.snapshot_pid, directory) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    for one in descendants.end_session(directory.name):
+        said = f"process {one.pid} ({one.name}), left by a kernel that died unsupervised: killed"
+        print(f"checkpoint-kernel: {said}", file=sys.stderr)
+    for still_there in policy.remove_stale(started):
+        print(f"checkpoint-kernel: {still_there}", file=sys.stderr)
 
 
 def prune(directory: Path, sessions: Sequence[Past], current: str) -> None:

@@ -22,6 +22,7 @@ from traitlets import Any as AnyTrait
 from checkpoint_kernel import contract, flight_recorder, session
 
 from . import config, notebook, post_mortem, server_request, supervisor_answer
+from .caps import policy
 from .kernel_process import KernelProcess
 from .launch import Launch, NotStarted, Started, is_ours
 from .other_python import check_importable
@@ -48,6 +49,15 @@ class CheckpointProvisioner(LocalProvisioner):
         None,
         help="Above it a restore takes the state from before a cell that ran out of memory: as "
         "memory_limit; % is of the cap. 85%.",
+    ).tag(config=True)
+    cpu_limit = AnyTrait(
+        None, help="Cores that a kernel and all its children may use, such as 1.5. No limit."
+    ).tag(config=True)
+    pids_limit = AnyTrait(
+        None, help="Processes and threads that a kernel and its children may have. No limit."
+    ).tag(config=True)
+    nice = AnyTrait(
+        None, help="Niceness of a kernel and its children, 0 to 19. As the server's."
     ).tag(config=True)
     checkpoint_interval = AnyTrait(
         None, help="Seconds between checkpoints inside a long cell; 0 is off. 30."
@@ -155,6 +165,9 @@ class CheckpointProvisioner(LocalProvisioner):
             settings=settings.settings(),
             memory_limit=settings.memory_limit,
             soft_limit=settings.soft_limit,
+            cpu_limit=settings.cpu_limit,
+            pids_limit=settings.pids_limit,
+            nice=settings.nice,
             status_fd=status_fd,
             independent=bool(kwargs.get("independent", False)),
             fallback_directory=str(self._fallback) if self._fallback else None,
@@ -303,10 +316,11 @@ class CheckpointProvisioner(LocalProvisioner):
             return
         try:
             began = session.load_session(self.session_directory)
-            if began and began.cap and began.cap.cgroup and Path(began.cap.cgroup).exists():
-                Path(began.cap.cgroup).rmdir()
+            left = policy.remove_stale(began) if began else []
         except (OSError, ValueError, TypeError) as why:
-            self.log.warning("the cgroup of kernel %s is still there: %s", self.kernel_id, why)
+            left = [str(why)]
+        for why_left in left:
+            self.log.warning("the cgroup of kernel %s is still there: %s", self.kernel_id, why_left)
 
     def _tell_death(self) -> None:
         """Once per kernel: what the supervisor found goes to the log and to the REST model."""

@@ -1,0 +1,140 @@
+"""What a kernel has started and left running: found in /proc, and ended after a death.
+
+The supervisor is a subreaper (prctl(2)): whatever of a kernel's descendants has lost its
+parent, double-forked daemons too, is a child of the supervisor. So a walk down from there
+finds them all. Without a supervisor (`of_session`) only the environment tells. Snapshot
+processes are `watch`'s. Standard library only. Format: proc_pid_stat(5).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from checkpoint_kernel import contract
+
+from . import process
+
+_PAUSE_S = 0.005
+
+
+@dataclass(frozen=True)
+class Process:
+    """One line of /proc/<pid>/stat, as far as it is needed."""
+
+    pid: int
+    name: str
+    parent: int
+    session: int
+    started: int  # ticks since boot: tells a pid from its next owner
+    dead: bool  # a zombie
+
+
+def of_kernel(kernel_pid: int) -> list[Process]:
+    """The living descendants of our child `kernel_pid`, which has ended and is not yet reaped.
+
+    What this process had for children before the kernel is not the kernel's.
+    """
+    found = _all()
+    kernel = found.get(kernel_pid)
+    if kernel is None:
+        return []
+    children: dict[int, list[Process]] = {}
+    for one in found.values():
+        children.setdefault(one.parent, []).append(one)
+    walk = [one for one in children.get(os.getpid(), []) if one.started >= kernel.started]
+    walk = [one for one in walk if one.pid != kernel_pid] + children.get(kernel_pid, [])
+    below: list[Process] = []
+    while walk:
+        one = walk.pop()
+        below.append(one)
+        walk += children.get(one.pid, [])
+    return sorted((one for one in below if not one.dead), key=lambda one: one.pid)
+
+
+def end(kernel_pid: int, within_s: float = 2.0) -> list[Process]:
+    """SIGKILL all of them, those too that are forked meanwhile; which ones that were.
+
+    Bounded: what is still there after `within_s` is left, see `of_kernel`.
+    """
+    ended: dict[tuple[int, int], Process] = {}
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        alive = of_kernel(kernel_pid)
+        if not alive:
+            break
+        new = [one for one in alive if (one.pid, one.started) not in ended]
+        for one in alive:
+            if process.send(one.pid, signal.SIGKILL):
+                ended[one.pid, one.started] = one
+        process.reap_others(kernel_pid)
+        if not new:  # they are dying; a large one takes its time
+            time.sleep(_PAUSE_S)
+    return list(ended.values())
+
+
+def of_session(identity: str) -> list[Process]:
+    """Living processes of ours that a session's kernel has started, by their environment.
+
+    For a session whose supervisor was killed. What has cleared its environment is not found.
+    Not we, nor what we come from: a server may have been started from a cell.
+    """
+    ours = f"{contract.ENV_STARTED_BY}={identity}".encode()
+    there = _all()
+    own_line, pid = set(), os.getpid()
+    while pid in there and pid not in own_line:
+        own_line.add(pid)
+        pid = there[pid].parent
+    found = []
+    for one in there.values():
+        if one.dead or one.pid in own_line:
+            continue
+        try:
+            environment = Path(f"/proc/{one.pid}/environ").read_bytes()
+        except OSError:  # gone, or another user's
+            continue
+        if ours in environment.split(b"\0"):
+            found.append(one)
+    return found
+
+
+def end_session(identity: str, within_s: float = 2.0) -> list[Process]:
+    """SIGKILL those, and what they fork meanwhile; which ones that were."""
+    ended: dict[tuple[int, int], Process] = {}
+    deadline = time.monotonic() + within_s
+    while (alive := of_session(identity)) and time.monotonic() < deadline:
+        for one in alive:
+            if process.send(one.pid, signal.SIGKILL):
+                ended[one.pid, one.started] = one
+        time.sleep(_PAUSE_S)
+    return list(ended.values())
+
+
+def _all() -> dict[int, Process]:
+    found = {}
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            if entry.name.isdecimal() and (one := _process(entry.name)) is not None:
+                found[one.pid] = one
+    return found
+
+
+def _process(pid: str) -> Process | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:  # gone meanwhile
+        return None
+    # The name is in parentheses and may hold any character.
+    head, _, tail = text.rpartition(")")
+    words = tail.split()
+    return Process(
+        pid=int(pid),
+        name=head.partition("(")[2],
+        parent=int(words[1]),
+        session=int(words[3]),
+        started=int(words[19]),
+        dead=words[0] in ("Z", "X"),
+    )
