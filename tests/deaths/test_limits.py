@@ -1,0 +1,55 @@
+"""A kernel under `cpu_limit`, `pids_limit` and `nice`, and what its record says of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from victim import Victim, until
+
+from checkpoint_kernel import session
+
+Start = Callable[..., Victim]
+
+THREADS = """
+import threading, time
+stop = threading.Event()
+had = []
+try:
+    for _ in range(200):
+        had.append(threading.Thread(target=stop.wait, daemon=True))
+        had[-1].start()
+except RuntimeError as why:
+    said = str(why)
+stop.set()  # IPython itself starts a thread for a cell
+"""
+
+
+def test_a_kernel_that_may_start_nothing_more_lives_and_its_record_says_why(start: Start) -> None:
+    victim = start(config={"cpu_limit": 1.5, "pids_limit": 60, "nice": 3})
+    limits = {limit.key: limit for limit in victim.session().limits}
+    for limit in limits.values():
+        if not limit.enforced:
+            pytest.skip(f"no {limit.key} can be enforced here: {limit.detail}")
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, victim.kernel_pid) == min(niceness + 3, 19) or (
+        niceness > 3
+    )
+    assert os.getpriority(os.PRIO_PROCESS, victim.supervisor_pid) == niceness
+
+    assert victim.run(THREADS)["content"]["status"] == "ok"
+    assert victim.run("assert 'start new thread' in said")["content"]["status"] == "ok"
+    until(lambda: session.read_events(victim.directory) != [], "the event")
+    event = session.read_events(victim.directory)[0]
+    assert event.kind == "fork-refused"
+    assert "pids_limit allows 60" in event.said
+
+    os.kill(victim.kernel_pid, signal.SIGKILL)
+    victim.wait_for_death()
+    pids = victim.death()["evidence"]["pids"]
+    assert pids["limit"] == 60
+    assert pids["forks_refused"] >= 1
+    assert not any(Path(limit.cgroup).exists() for limit in limits.values() if limit.cgroup)
