@@ -168,11 +168,12 @@ def _deaths(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    checks = doctor.examine(_roots(options))
+    found = doctor.examine(_roots(options))
+    checks = [check for under_heading in found.values() for check in under_heading]
     if options.json:
         _print_json([dataclasses.asdict(check) for check in checks])
     else:
-        print(doctor.as_text(checks))
+        print(doctor.as_text(found))
     return FOUND if any(check.level == "fail" for check in checks) else FINE
 
 

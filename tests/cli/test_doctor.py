@@ -92,8 +92,11 @@ def test_a_sound_installation_passes_and_every_finding_has_a_remedy(patient: Pat
             assert check["level"] == "ok" or check["remedy"], check
     for name in ("glibc", "server half", "store", "store is writable", "disk space", "filesystem"):
         assert name in found
-    for name in ("signing key", "memory cap", "memory.oom.group"):
+    for name in ("signing key", "memory cap", "memory.oom.group", "swap", "cpu limit"):
         assert name in found
+    for name in ("pids limit", "memory guard", "oom_score_adj", "native stacks", "kernel log"):
+        assert name in found
+    assert "core files" in found
 
 
 def test_the_memory_cap_is_really_tried_and_its_backend_named(patient: Patient) -> None:
@@ -103,6 +106,20 @@ def test_the_memory_cap_is_really_tried_and_its_backend_named(patient: Patient) 
     else:
         assert "not enforced" in check["said"]
         assert check["remedy"]
+
+
+@pytest.mark.parametrize("probe", ["rlimit", "oom-score", "ptrace"])
+def test_a_probe_says_nothing_where_it_works_or_why_not(probe: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "checkpoint_provisioner.doctor_probes", probe],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) <= 1
+    assert "were given in spite of it" not in done.stdout  # Linux enforces RLIMIT_DATA since 4.7
 
 
 def test_without_a_kernelspec_it_says_how_to_install_one(patient: Patient) -> None:
@@ -184,6 +201,8 @@ def test_people_get_one_line_per_check_and_the_remedy_below_it(patient: Patient)
     assert done.returncode == 0
     assert f"-> chmod 700 {patient.data}/checkpoints" in " ".join(done.stdout.split())
     assert "0 failed" in done.stdout
+    for heading in ("Installation", "Checkpoints", "Limits", "Evidence of a death"):
+        assert heading in done.stdout.splitlines()
 
 
 @pytest.mark.unit
