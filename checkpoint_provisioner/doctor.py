@@ -19,7 +19,15 @@ from tabulate import tabulate
 
 from checkpoint_kernel.contract import PROVISIONER_NAME
 
-from . import config, doctor_evidence, doctor_limits, doctor_machine, installed, pythons
+from . import (
+    config,
+    doctor_evidence,
+    doctor_limits,
+    doctor_machine,
+    doctor_probes,
+    installed,
+    pythons,
+)
 from .doctor_machine import Check, Level
 from .installed import Spec
 from .kernelspec import KERNEL_FILE
@@ -30,14 +38,20 @@ _FORK_GLIBC = (2, 34)
 def examine(roots: Sequence[Path]) -> dict[str, list[Check]]:
     """Every check, under the headings of a kernel's life: start, store, limits, death."""
     stores = sorted({*roots, *installed.stores()})
+    try:
+        tried = doctor_probes.run()
+        limits, attaching_refused = doctor_limits.limits(tried), tried.ptrace
+    except doctor_probes.NotTried as why:
+        said = f"what can be enforced here could not be tried: {why}"
+        limits, attaching_refused = [Check("memory cap", "fail", said, "report this")], ""
     return {
         "Installation": [*_platform(), *_server_halves(), *_kernelspecs(installed.specs())],
         "Checkpoints": [
             *(check for store in stores for check in doctor_machine.store(store)),
             doctor_machine.key(),
         ],
-        "Limits": doctor_limits.limits(),
-        "Evidence of a death": doctor_evidence.evidence(),
+        "Limits": limits,
+        "Evidence of a death": doctor_evidence.evidence(attaching_refused),
     }
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from .doctor_machine import Check
@@ -21,37 +19,24 @@ _CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 _KERNEL_LOG = Path("/dev/kmsg")
 
 
-def evidence() -> list[Check]:
-    """What can be observed here beyond status, counters and the kernel's own words."""
-    return [_native_stacks(), _kernel_log(), _core_files()]
+def evidence(attaching_refused: str) -> list[Check]:
+    """What can be observed here beyond status, counters and the kernel's own words.
+
+    `attaching_refused`: empty, or why a debugger may not look at a kernel.
+    """
+    return [_native_stacks(attaching_refused), _kernel_log(), _core_files()]
 
 
-def _native_stacks() -> Check:
+def _native_stacks(refused: str) -> Check:
     name = "native stacks"
     found = [tool for tool in TOOLS if shutil.which(tool) is not None]
     if not found:
         remedy = "install elfutils (eu-stack) or gdb, or pip install py-spy"
         return Check(name, "ok", "Python's only: no tool for those of compiled code", remedy)
-    refused = _attaching_refused()
     if not refused:
         return Check(name, "ok", f"by {', '.join(found)}")
     said = f"{', '.join(found)} may not look at a kernel ({refused}{_yama()})"
     return Check(name, "ok", said, _ptrace_remedy())
-
-
-def _attaching_refused() -> str:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "checkpoint_provisioner.doctor_probes", "ptrace"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError) as why:
-        return f"it could not be tried: {why}"
-    return done.stdout.strip()
 
 
 def _yama() -> str:

@@ -1,82 +1,55 @@
 """The doctor's checks of what this machine can enforce: memory, swap, cpu, processes, the guard.
 
-Everything is tried, in a process of its own (`doctor_probes`), and nothing is left behind. A
-remedy is one command or setting that would improve it.
+What was tried comes from `doctor_probes`. A remedy is one command or setting that would
+improve it.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from .caps import hierarchy
 from .doctor_machine import Check
+from .doctor_probes import Tried
 
 _SWAPS = Path("/proc/swaps")
 
 
-def limits() -> list[Check]:
+def limits(tried: Tried) -> list[Check]:
     """Every limit that a kernel can have, and by what it would be enforced."""
-    try:
-        tried = tried_limits()
-    except (OSError, ValueError, subprocess.SubprocessError) as why:
-        return [Check("memory cap", "fail", f"it could not be tried: {why}", "report this")]
     return [
         *_memory_cap(tried),
         _swap(tried),
-        _other(tried["cpu_limit"], "cpu"),
-        _other(tried["pids_limit"], "pids"),
+        _other(tried.limits["cpu_limit"], "cpu"),
+        _other(tried.limits["pids_limit"], "pids"),
         _oom_group(),
-        _guard(),
-        _oom_score(),
+        _guard(tried.guard),
+        _oom_score(tried.oom_score),
     ]
 
 
-def tried_limits() -> dict[str, Any]:
-    """What `policy.prepare` got, in a process of its own: a scope of systemd's would keep this one.
-
-    OSError, ValueError or SubprocessError where it could not be tried.
-    """
-    done: dict[str, Any] = json.loads(_probe("limits"))
-    return done
-
-
-def _probe(name: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "checkpoint_provisioner.doctor_probes", name],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return done.stdout
-
-
-def _memory_cap(tried: dict[str, Any]) -> list[Check]:
-    cap, refused = tried["cap"], "; ".join(tried["refused"])
+def _memory_cap(tried: Tried) -> list[Check]:
+    cap, refused = tried.cap, "; ".join(tried.refused)
     remedy = _better(cap["backend"], "memory")
     if not cap["enforced"]:
         said = f"memory_limit is stated but not enforced, so the guard alone acts: {refused}"
         return [Check("memory cap", "warn", said, remedy)]
     better = f" (not better: {refused})" if refused else ""
     checks = [Check("memory cap", "ok", f"enforced by {cap['backend']}{better}", remedy)]
-    if tried["left"] is not None:
-        checks.append(Check("memory cap", "warn", tried["left"], "remove it by hand"))
+    if tried.left is not None:
+        checks.append(Check("memory cap", "warn", tried.left, "remove it by hand"))
     return checks
 
 
-def _swap(tried: dict[str, Any]) -> Check:
+def _swap(tried: Tried) -> Check:
     if len(_SWAPS.read_text("ascii", "replace").splitlines()) < 2:
         return Check("swap", "ok", "this machine has none")
-    if not tried["cap"]["enforced"]:
+    if not tried.cap["enforced"]:
         remedy = "sudo swapoff -a, or have a memory_limit enforced"
         return Check("swap", "ok", "a kernel may use it, as nothing caps its memory", remedy)
-    if tried["swap_forbidden"]:
+    if tried.swap_forbidden:
         return Check("swap", "ok", "forbidden under memory_limit: a kernel ends rather than crawls")
     said = "not accounted here: near its memory_limit a kernel may crawl before it ends"
     return Check("swap", "warn", said, "boot with swapaccount=1, or sudo swapoff -a")
@@ -131,12 +104,8 @@ def _oom_group() -> Check:
     return Check(name, "ok", "not set: a kernel can be killed without its server")
 
 
-def _guard() -> Check:
+def _guard(refused: str) -> Check:
     """The guard limits a living kernel's data from outside, by prlimit(2)."""
-    try:
-        refused = _probe("rlimit").strip()
-    except (OSError, subprocess.SubprocessError) as why:
-        refused = str(why)
     if not refused:
         said = "a limit set from outside (RLIMIT_DATA) makes an allocation fail and nothing die"
         return Check("memory guard", "ok", said)
@@ -144,11 +113,7 @@ def _guard() -> Check:
     return Check("memory guard", "warn", said, "allow prlimit64 in the container's seccomp profile")
 
 
-def _oom_score() -> Check:
-    try:
-        refused = _probe("oom-score").strip()
-    except (OSError, subprocess.SubprocessError) as why:
-        refused = str(why)
+def _oom_score(refused: str) -> Check:
     if not refused:
         return Check("oom_score_adj", "ok", "can be raised: children are killed before the kernel")
     said = f"cannot be raised ({refused}): the OOM killer may take the kernel before its children"

@@ -1,8 +1,8 @@
-"""What the doctor tries in a process of its own, which ends after it: one probe per run.
+"""What the doctor tries in a process of its own: a scope of systemd's would keep this one.
 
-    python -m checkpoint_provisioner.doctor_probes limits|rlimit|oom-score|ptrace
+    python -m checkpoint_provisioner.doctor_probes
 
-`limits` prints JSON; the others print nothing where it works, else why not.
+prints `Tried` as JSON. Every probe leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import dataclasses
 import json
 import os
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .caps import group, policy
 
@@ -24,29 +27,63 @@ _PTRACE_SEIZE = 0x4206  # ptrace(2): attaches without a stop
 _ROOM_BYTES = 64 << 20
 
 
-def limits() -> str:
-    """Every limit, as a kernel would get it."""
+class NotTried(Exception):
+    """The probes did not run to their end."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of it. Of `guard`, `oom_score` and `ptrace`: empty, or why it does not work."""
+
+    cap: dict[str, Any]  # session.Cap
+    refused: list[str]  # better backends for memory
+    limits: dict[str, dict[str, Any]]  # session.Limit, by key
+    swap_forbidden: bool
+    left: str | None  # what could not be removed
+    guard: str
+    oom_score: str
+    ptrace: str
+
+
+def run() -> Tried:
+    """Try everything, in a process of its own. NotTried where that fails."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "checkpoint_provisioner.doctor_probes"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return Tried(**json.loads(done.stdout))
+    except subprocess.CalledProcessError as why:
+        last = why.stderr.strip().splitlines()[-1:]
+        raise NotTried(f"{why}: {''.join(last)}") from why
+    except (OSError, ValueError, TypeError, subprocess.SubprocessError) as why:
+        raise NotTried(str(why)) from why
+
+
+def try_all() -> Tried:
+    """Every probe, here. The limits come last: they may move this process."""
+    guard, oom_score, ptrace = _guard(), _oom_score(), _ptrace()
     handle = policy.prepare("64M", "85%", "doctor", cpu_limit=1.0, pids_limit=64)
     cap = handle.cap
     if cap is None:
         raise AssertionError("a stated memory_limit has a cap, enforced or not")
-    swap = None
+    swap = False
     if cap.cgroup is not None:
         files = ("memory.swap.max", "memory.memsw.limit_in_bytes")
         found = [group.read_number(Path(cap.cgroup) / name) for name in files]
         # v2: 0; v1: memory and swap together, a page above memory alone.
         swap = any(n is not None and n <= cap.cap_bytes + resource.getpagesize() for n in found)
-    tried = {
-        "cap": dataclasses.asdict(cap),
-        "refused": handle.refused,
-        "swap_forbidden": swap,
-        **{limit.key: dataclasses.asdict(limit) for limit in handle.limits},
-        "left": handle.close(),
-    }
-    return json.dumps(tried)
+    limits = {limit.key: dataclasses.asdict(limit) for limit in handle.limits}
+    refused, left = list(handle.refused), handle.close()
+    stated = dataclasses.asdict(cap)
+    return Tried(stated, refused, limits, swap, left, guard, oom_score, ptrace)
 
 
-def rlimit() -> str:
+def _guard() -> str:
     """Whether RLIMIT_DATA, set on a living child, refuses it an allocation (getrlimit(2))."""
     go_read, go_write = os.pipe()
 
@@ -71,7 +108,7 @@ def rlimit() -> str:
     return _in_child(allocate, limit)
 
 
-def oom_score() -> str:
+def _oom_score() -> str:
     """Whether a child may say that it is to be killed first."""
 
     def offer() -> str:
@@ -81,10 +118,11 @@ def oom_score() -> str:
     return _in_child(offer)
 
 
-def ptrace() -> str:
+def _ptrace() -> str:
     """Whether a debugger that the supervisor starts may look at a kernel that allows it."""
     libc = ctypes.CDLL(None, use_errno=True)
     us = os.getpid()
+    refused: list[str] = []
 
     def looked_at() -> str:
         libc.prctl(_PR_SET_PTRACER, ctypes.c_ulong(us), 0, 0, 0)
@@ -99,11 +137,11 @@ def ptrace() -> str:
                 return ""
             return os.strerror(ctypes.get_errno())
 
-        print(_in_child(attach), end="")
+        refused.append(_in_child(attach))
         os.kill(child, 9)
 
     _in_child(looked_at, look)
-    return ""
+    return "".join(refused)
 
 
 def _in_child(what: Callable[[], str], meanwhile: Callable[[int], None] | None = None) -> str:
@@ -126,12 +164,5 @@ def _in_child(what: Callable[[], str], meanwhile: Callable[[int], None] | None =
     return said
 
 
-PROBES: dict[str, Callable[[], str]] = {
-    "limits": limits,
-    "rlimit": rlimit,
-    "oom-score": oom_score,
-    "ptrace": ptrace,
-}
-
 if __name__ == "__main__":
-    print(PROBES[sys.argv[1]](), end="")
+    print(json.dumps(dataclasses.asdict(try_all())))

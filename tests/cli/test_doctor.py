@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from checkpoint_kernel import contract
-from checkpoint_provisioner import doctor_machine
+from checkpoint_provisioner import doctor_machine, doctor_probes
 
 
 class Patient:
@@ -108,18 +108,16 @@ def test_the_memory_cap_is_really_tried_and_its_backend_named(patient: Patient) 
         assert check["remedy"]
 
 
-@pytest.mark.parametrize("probe", ["rlimit", "oom-score", "ptrace"])
-def test_a_probe_says_nothing_where_it_works_or_why_not(probe: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "checkpoint_provisioner.doctor_probes", probe],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stderr == ""
-    assert len(done.stdout.splitlines()) <= 1
-    assert "were given in spite of it" not in done.stdout  # Linux enforces RLIMIT_DATA since 4.7
+def test_what_the_doctor_tries_leaves_nothing_behind_and_says_what_does_not_work() -> (
+    None
+):
+    tried = doctor_probes.run()
+    assert tried.left is None
+    for limit in (tried.cap, *tried.limits.values()):
+        assert limit["enforced"] or "nothing enforces it: " in limit["detail"]
+        assert limit["cgroup"] is None or not Path(limit["cgroup"]).exists()
+    # Linux enforces RLIMIT_DATA on private memory since 4.7.
+    assert "were given in spite of it" not in tried.guard
 
 
 def test_without_a_kernelspec_it_says_how_to_install_one(patient: Patient) -> None:
