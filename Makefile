@@ -4,6 +4,8 @@
 #   make demo      the product in front of your eyes, in under two minutes
 #   make test      every test in one pytest run: unit, crash, deaths, e2e, examples
 #   make lint types unit crash deaths e2e bench all soak clean
+#   make cgroup2   caps and deaths in a virtual machine with cgroup v2 and systemd (needs qemu;
+#                  RUN_IN_VM=... names the script that boots it, STAGES="systemd v1 nomemory")
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=... where the environment lives,
 # ARGS="-k closures -x" is handed to pytest (or to bench and soak).
@@ -72,6 +74,10 @@ ROUNDS ?= 10
 soak: $(READY)
 	CHECKPOINT_KERNEL_SOAK=1 $(PYTEST) -q tests/unit/test_unchanged_random.py $(ARGS)
 	@for i in $$(seq $(ROUNDS)); do echo "round $$i of $(ROUNDS)"; $(PYTEST) -q -x tests/crash tests/deaths tests/e2e $(ARGS) || exit 1; done
+
+STAGES ?=
+cgroup2: $(READY)
+	PYTHON=$(BIN)/python tests/in_vm.sh $(STAGES)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

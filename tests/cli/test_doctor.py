@@ -108,9 +108,7 @@ def test_the_memory_cap_is_really_tried_and_its_backend_named(patient: Patient) 
         assert check["remedy"]
 
 
-def test_what_the_doctor_tries_leaves_nothing_behind_and_says_what_does_not_work() -> (
-    None
-):
+def test_what_the_doctor_tries_leaves_nothing_behind_and_says_what_does_not_work() -> None:
     tried = doctor_probes.run()
     assert tried.left is None
     for limit in (tried.cap, *tried.limits.values()):

@@ -41,7 +41,12 @@ FATAL = "import ctypes\nctypes.pythonapi.Py_FatalError(b'made for a test')"
             "killed",
             -signal.SIGKILL,
         ),
-        ("import ctypes\nctypes.string_at(0)", "segmentation-fault", -signal.SIGSEGV),
+        pytest.param(
+            "import ctypes\nctypes.string_at(0)",
+            "segmentation-fault",
+            -signal.SIGSEGV,
+            marks=pytest.mark.vm,
+        ),
         ("import os\nos.abort()", "aborted", -signal.SIGABRT),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGBUS)", "bus-error", -signal.SIGBUS),
         (
@@ -71,6 +76,8 @@ def test_a_cell_that_kills_is_named_with_cell_line_and_status(
     assert record["exit_code"] == (status if status >= 0 else None)
 
 
+@pytest.mark.vm
+@pytest.mark.vm_unenforced
 def test_sigkill_from_outside_is_killed_and_the_idle_kernel_has_no_line(start: Start) -> None:
     victim = start()
     victim.run("before = 1")
@@ -170,6 +177,7 @@ def test_a_bad_config_is_a_start_error_that_names_key_and_value(start: Start) ->
         start(config={"memory_limt": "8G"}, ready=False)
 
 
+@pytest.mark.vm
 def test_a_cell_over_the_cap_is_killed_by_it_and_the_cgroup_is_gone(start: Start) -> None:
     victim = start(config={"memory_limit": "250M", "soft_limit": "100%"})
     cap = victim.session().cap
@@ -184,6 +192,7 @@ def test_a_cell_over_the_cap_is_killed_by_it_and_the_cgroup_is_gone(start: Start
     assert not Path(cap.cgroup).exists()
 
 
+@pytest.mark.vm
 def test_a_worker_that_is_oom_killed_does_not_explain_a_later_sigkill(start: Start) -> None:
     victim = start(config={"memory_limit": "250M", "soft_limit": "100%"})
     cap = victim.session().cap

@@ -71,6 +71,7 @@ def test_restart_pressed_on_a_dead_kernel_does_not_hide_its_death(start: Start) 
     assert (ended.kind, ended.cause) == ("death", "killed")
 
 
+@pytest.mark.vm
 def test_a_restart_of_a_kernel_that_does_not_answer_is_hung(start: Start, tmp_path: Path) -> None:
     victim = start()
     sign = tmp_path / "hangs"

@@ -13,6 +13,8 @@ from victim import Victim, until
 from checkpoint_kernel import session
 
 Start = Callable[..., Victim]
+# Set by tests/in_vm.sh: what the machine is known to enforce memory by, "none" too.
+BACKEND = os.environ.get("CHECKPOINT_TEST_BACKEND")
 
 THREADS = """
 import threading, time
@@ -28,6 +30,7 @@ stop.set()  # IPython itself starts a thread for a cell
 """
 
 
+@pytest.mark.vm
 def test_a_kernel_that_may_start_nothing_more_lives_and_its_record_says_why(start: Start) -> None:
     victim = start(config={"cpu_limit": 1.5, "pids_limit": 60, "nice": 3})
     limits = {limit.key: limit for limit in victim.session().limits}
@@ -53,3 +56,19 @@ def test_a_kernel_that_may_start_nothing_more_lives_and_its_record_says_why(star
     assert pids["limit"] == 60
     assert pids["forks_refused"] >= 1
     assert not any(Path(limit.cgroup).exists() for limit in limits.values() if limit.cgroup)
+
+
+@pytest.mark.vm_unenforced
+@pytest.mark.skipif(BACKEND != "none", reason="this machine may enforce a memory_limit")
+def test_a_limit_that_is_not_enforced_is_said_by_the_session_and_the_record(start: Start) -> None:
+    victim = start(config={"memory_limit": "300M", "soft_limit": "100%"})
+    began = victim.session()
+    assert began.cap is not None
+    assert not began.cap.enforced
+    assert any("memory_limit 300M is not enforced here" in said for said in began.warnings)
+    assert victim.run("x = b'x' * 400_000_000")["content"]["status"] == "ok"
+    os.kill(victim.kernel_pid, signal.SIGKILL)
+    victim.wait_for_death()
+    record = victim.death()
+    assert record["cause"] == "killed"
+    assert record["cap"]["enforced"] is False

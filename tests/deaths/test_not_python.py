@@ -32,6 +32,7 @@ def told(victim: Victim, command: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.vm
 def test_a_kernel_of_another_language_is_capped_and_explained_without_checkpoints(
     start: Start, tmp_path: Path
 ) -> None:

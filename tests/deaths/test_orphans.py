@@ -62,6 +62,7 @@ def killed_while_saving(start: Start, seconds: float, **given: Any) -> tuple[Vic
     return victim, took_s
 
 
+@pytest.mark.vm
 def test_a_checkpoint_that_is_nearly_done_when_the_kernel_dies_is_committed(start: Start) -> None:
     victim, _ = killed_while_saving(start, seconds=1.0)
     assert "slow" in names(victim)
@@ -140,6 +141,8 @@ time.sleep(0.5)
 """
 
 
+@pytest.mark.vm
+@pytest.mark.vm_unenforced
 def test_no_daemon_of_a_dead_kernel_survives_it_and_the_record_names_them(start: Start) -> None:
     victim = start()
     victim.run(DAEMONS)
@@ -166,6 +169,7 @@ def test_after_a_restart_that_was_asked_for_a_program_in_its_own_session_lives_o
         os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.vm
 def test_under_a_limit_it_ends_with_the_kernel_because_the_cgroup_must_go(
     start: Start, tmp_path: Path
 ) -> None:
