@@ -14,9 +14,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from checkpoint_kernel import contract
+from checkpoint_kernel import contract, flight_recorder
 
-from . import process
+from . import proc, process
 
 _PAUSE_S = 0.005
 
@@ -99,6 +99,17 @@ def of_session(identity: str) -> list[Process]:
         if ours in environment.split(b"\0"):
             found.append(one)
     return found
+
+
+def is_saving(session_directory: Path) -> bool:
+    """Whether the snapshot process of a session lives: it may be about to commit."""
+    try:
+        flight = flight_recorder.read(session_directory / contract.FLIGHT_FILE)
+    except (OSError, ValueError, TypeError):  # what cannot be read names nobody
+        return False
+    if flight is None or not flight.snapshot_pid:
+        return False
+    return proc.belongs_to_session(flight.snapshot_pid, session_directory)
 
 
 def end_session(identity: str, within_s: float = 2.0) -> list[Process]:

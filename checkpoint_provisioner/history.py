@@ -72,8 +72,8 @@ def _sessions(directory: Path, warnings: list[str]) -> list[Past]:
             ended = session.load_exit(path)
             if ended is None:
                 _wait_for_straggler(path)
-                _sweep(path, started)
                 ended = _close(path, started, warnings)
+                _sweep(path, started, ended)
         except (OSError, StillAlive):
             raise
         except Exception as why:  # whatever a record holds, it must not keep a kernel from starting
@@ -106,16 +106,14 @@ def _wait_for_straggler(directory: Path) -> None:
         time.sleep(0.05)
 
 
-def _sweep(directory: Path, started: session.Session) -> None:
-    """End what a dead kernel left running when its supervisor was killed too."""
+def _sweep(directory: Path, started: session.Session, ended: session.ExitMarker) -> None:
+    """See to what a kernel left running whose supervisor was killed, as that would have done."""
     if started.boot_id != proc.boot_id():
         return
-    flight = flight_recorder.read(directory / contract.FLIGHT_FILE)
-    if flight is not None and flight.snapshot_pid:  # it may be about to commit
-        deadline = time.monotonic() + contract.ORPHAN_GRACE_S
-        while belongs_to_session(flight.snapshot_pid, directory) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    for one in descendants.end_session(directory.name):
+    deadline = time.monotonic() + contract.ORPHAN_GRACE_S
+    while descendants.is_saving(directory) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for one in descendants.end_session(directory.name) if ended.kind == "death" else []:
         said = f"process {one.pid} ({one.name}), left by a kernel that died unsupervised: killed"
         print(f"checkpoint-kernel: {said}", file=sys.stderr)
     for still_there in policy.remove_stale(started):

@@ -21,7 +21,7 @@ from traitlets import Any as AnyTrait
 
 from checkpoint_kernel import contract, flight_recorder, session
 
-from . import config, notebook, post_mortem, server_request, supervisor_answer
+from . import config, descendants, notebook, post_mortem, server_request, supervisor_answer
 from .caps import policy
 from .kernel_process import KernelProcess
 from .launch import Launch, NotStarted, Started, is_ours
@@ -96,6 +96,7 @@ class CheckpointProvisioner(LocalProvisioner):
         self._restarting = False  # of the last shutdown request
         self._shutdown_wait_s = 0.0  # of the kernel that runs
         self._told = False  # the end of this kernel is logged
+        self._cleared = False  # what it left under a killed supervisor is gone
         self._passed_env: dict[str, str] | None = None
 
     # --- starting ---
@@ -211,6 +212,7 @@ class CheckpointProvisioner(LocalProvisioner):
         self._kernel_gone_since = None
         self._killing = False
         self._told = False
+        self._cleared = False
         if self._kernel is not None:
             self._kernel.close()
         self._kernel = KernelProcess(answer.kernel_pid, answer.kernel_pgid)
@@ -230,7 +232,7 @@ class CheckpointProvisioner(LocalProvisioner):
             if self._kernel is not None and not self._kernel.gone:
                 self._kernel.kill()
                 return None
-            self._remove_stale_cgroup()
+            self._clear_after_supervisor()
         self._tell_death()
         return status
 
@@ -311,14 +313,20 @@ class CheckpointProvisioner(LocalProvisioner):
             return False
         return not (self.session_directory / contract.EXIT_FILE).exists()
 
-    def _remove_stale_cgroup(self) -> None:
-        if self.session_directory is None:
+    def _clear_after_supervisor(self) -> None:
+        """Once: what the kernel left running, and its cgroups. The next start does it again."""
+        directory = self.session_directory
+        if self._cleared or directory is None or descendants.is_saving(directory):
             return
+        self._cleared = True
         try:
-            began = session.load_session(self.session_directory)
+            ended = [] if self._killing else descendants.end_session(directory.name, within_s=0.5)
+            began = session.load_session(directory)
             left = policy.remove_stale(began) if began else []
         except (OSError, ValueError, TypeError) as why:
-            left = [str(why)]
+            ended, left = [], [str(why)]
+        for one in ended:
+            self.log.warning("kernel %s left %s (%s): killed", self.kernel_id, one.pid, one.name)
         for why_left in left:
             self.log.warning("the cgroup of kernel %s is still there: %s", self.kernel_id, why_left)
 

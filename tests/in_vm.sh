@@ -105,6 +105,6 @@ for stage in "${stages[@]}"; do
   *) echo "in_vm.sh: $stage is no stage: systemd, v1, nomemory" >&2; exit 2 ;;
   esac
   echo "==== $stage"
-  bash "$RUN_IN_VM" -t "${LIMIT_S:-2400}" "${boot[@]}" "$copy" -- "bash guest.sh $stage" || status=1
+  CGV2_BOOT=${CGV2_BOOT:-300} bash "$RUN_IN_VM" -t "${LIMIT_S:-2400}" "${boot[@]}" "$copy" -- "bash guest.sh $stage" || status=1
 done
 exit $status
