@@ -31,7 +31,7 @@ class CapHandle:
         self.cap = cap
         self.refused = refused  # better backends for memory, and why each could not be had
         self.limits = tuple(limit for limit, _ in others)
-        self._memory = made
+        self._group = made
         by_key = {limit.key: each for limit, each in others}
         self._pids = by_key.get("pids_limit")
         found = [each for each in (made, *by_key.values()) if each is not None]
@@ -77,7 +77,7 @@ class CapHandle:
         return "; ".join(left) or None
 
     def _read(self) -> Counters:
-        found = _enclosing() if self._memory is None else self._memory.counters()
+        found = _enclosing() if self._group is None else self._group.counters()
         return found if self._pids is None else group.with_pids(found, self._pids.directory)
 
 
