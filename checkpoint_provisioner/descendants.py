@@ -1,8 +1,9 @@
 """What a kernel has started and left running: found in /proc, and ended after a death.
 
 The supervisor is a subreaper (prctl(2)): whatever of a kernel's descendants has lost its
-parent, double-forked daemons too, is a child of the supervisor. So a walk down from there
-finds them all. Without a supervisor (`of_session`) only the environment tells. Snapshot
+parent, double-forked daemons too, becomes a child of the supervisor, and stays one until it
+is reaped. So when no child is left, no descendant is: one that forks faster than /proc can be
+read is not missed. Without a supervisor (`of_session`) only the environment tells. Snapshot
 processes are `watch`'s. Standard library only. Format: proc_pid_stat(5).
 """
 
@@ -19,6 +20,9 @@ from checkpoint_kernel import contract, flight_recorder
 from . import proc, process
 
 _PAUSE_S = 0.005
+_LOOKS = 3
+# A kernel may be built without (CONFIG_PROC_CHILDREN).
+_LISTS_CHILDREN = Path("/proc/thread-self/children").exists()
 
 
 @dataclass(frozen=True)
@@ -34,46 +38,43 @@ class Process:
 
 
 def of_kernel(kernel_pid: int) -> list[Process]:
-    """The living descendants of our child `kernel_pid`, which has ended and is not yet reaped.
-
-    What this process had for children before the kernel is not the kernel's.
-    """
-    found = _all()
-    kernel = found.get(kernel_pid)
-    if kernel is None:
-        return []
-    children: dict[int, list[Process]] = {}
-    for one in found.values():
-        children.setdefault(one.parent, []).append(one)
-    walk = [one for one in children.get(os.getpid(), []) if one.started >= kernel.started]
-    walk = [one for one in walk if one.pid != kernel_pid] + children.get(kernel_pid, [])
-    below: list[Process] = []
+    """The living descendants of our child `kernel_pid`, which has ended and is not yet reaped."""
+    walk, below = _children_of_ours(kernel_pid), dict[int, Process]()
     while walk:
         one = walk.pop()
-        below.append(one)
-        walk += children.get(one.pid, [])
-    return sorted((one for one in below if not one.dead), key=lambda one: one.pid)
+        if one.pid not in below:
+            below[one.pid] = one
+            walk += _processes(_children(one.pid))
+    return sorted((one for one in below.values() if not one.dead), key=lambda one: one.pid)
 
 
 def end(kernel_pid: int, within_s: float = 2.0) -> list[Process]:
     """SIGKILL all of them, those too that are forked meanwhile; which ones that were.
 
-    Bounded: what is still there after `within_s` is left, see `of_kernel`.
+    A child's children become ours when it is dead, and are killed then. Bounded: what is
+    still there after `within_s` is left, see `of_kernel`.
     """
     ended: dict[tuple[int, int], Process] = {}
     deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        alive = of_kernel(kernel_pid)
-        if not alive:
-            break
-        new = [one for one in alive if (one.pid, one.started) not in ended]
-        for one in alive:
-            if process.send(one.pid, signal.SIGKILL):
+    while (children := _children_of_ours(kernel_pid)) and time.monotonic() < deadline:
+        new = False
+        for one in children:
+            if not one.dead and process.send(one.pid, signal.SIGKILL):
+                new = new or (one.pid, one.started) not in ended
                 ended[one.pid, one.started] = one
-        process.reap_others(kernel_pid)
+            process.reap(one.pid)
         if not new:  # they are dying; a large one takes its time
             time.sleep(_PAUSE_S)
     return list(ended.values())
+
+
+def _children_of_ours(kernel_pid: int) -> list[Process]:
+    """Our children but the kernel, zombies too. What we had before the kernel is not its."""
+    kernel = _process(str(kernel_pid))
+    if kernel is None:
+        return []
+    children = _processes(_children(os.getpid()))
+    return [one for one in children if one.pid != kernel_pid and one.started >= kernel.started]
 
 
 def of_session(identity: str) -> list[Process]:
@@ -116,12 +117,35 @@ def end_session(identity: str, within_s: float = 2.0) -> list[Process]:
     """SIGKILL those, and what they fork meanwhile; which ones that were."""
     ended: dict[tuple[int, int], Process] = {}
     deadline = time.monotonic() + within_s
-    while (alive := of_session(identity)) and time.monotonic() < deadline:
+    unseen = 0  # times in a row: one that forks may slip through a single look
+    while unseen < _LOOKS and time.monotonic() < deadline:
+        alive = of_session(identity)
+        unseen = 0 if alive else unseen + 1
         for one in alive:
             if process.send(one.pid, signal.SIGKILL):
                 ended[one.pid, one.started] = one
         time.sleep(_PAUSE_S)
     return list(ended.values())
+
+
+def _children(pid: int) -> list[int]:
+    """Pids of a process's children, zombies too."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - numbers, no paths
+            text = Path(f"/proc/{pid}/task/{thread}/children").read_text("ascii")
+            found += [int(word) for word in text.split()]
+    except FileNotFoundError:
+        if _LISTS_CHILDREN:  # the process, or a thread of it, has ended meanwhile
+            return found
+        return [one.pid for one in _all().values() if one.parent == pid]
+    except OSError:  # ESRCH: ended while it was read
+        return found
+    return found
+
+
+def _processes(pids: list[int]) -> list[Process]:
+    return [one for pid in pids if (one := _process(str(pid))) is not None]
 
 
 def _all() -> dict[int, Process]:

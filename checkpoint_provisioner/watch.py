@@ -25,6 +25,7 @@ from .stderr_relay import StderrRelay
 
 TICK_S = 1.0
 PROCESSES_SHOWN = 10
+KILLED_WITHIN_S = 0.4  # a snapshot process of gigabytes takes its time to go
 # What a kernel has to end in after its server is gone; longer if its last checkpoint may take so.
 LEAST_LAST_SAVE_S = 10.0
 
@@ -225,6 +226,9 @@ class Watch:
                 time.sleep(0.01)
             if not process.gone(flight.snapshot_pid):
                 process.send(flight.snapshot_pid, signal.SIGKILL)
+                deadline = time.monotonic() + KILLED_WITHIN_S
+                while not process.gone(flight.snapshot_pid) and time.monotonic() < deadline:
+                    time.sleep(0.005)
         if marker.kind == "death":
             # The kernel is not yet reaped, so its group's id cannot be another's.
             process.send(kernel.pid, signal.SIGKILL, group=True)

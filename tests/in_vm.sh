@@ -50,16 +50,15 @@ cp "$cache"/*.whl "$copy/wheels/"
 cat >"$copy/guest.sh" <<'GUEST'
 pip install -q --no-index --no-deps wheels/*.whl || exit 125
 export CHECKPOINT_KERNEL_SLOW=15
+set -o pipefail
+tests() { # one line for each, as it ends; the reasons of those that were skipped at the end
+  python -m pytest -v -rs -p no:cacheprovider -p no:asyncio -o timeout=1200 --tb=short "$@" |
+    grep -vE '^(platform|cachedir|rootdir|plugins|timeout|configfile|collect)'
+}
+export -f tests
 run() { # BACKEND OTHERS WORDS...
-  echo "== $1 (other limits: $2): ${*:3}"
-  CHECKPOINT_TEST_BACKEND=$1 CHECKPOINT_TEST_OTHERS=$2 \
-    python -m pytest -q -rA -p no:cacheprovider -o timeout=1200 --tb=short --show-capture=stderr \
-    "${@:3}" >/tmp/said 2>&1
-  local rc=$?
-  grep -vE '^(PASSED|SKIPPED) ' /tmp/said | grep -E -v '^\.+ ' || true
-  grep -E '^(PASSED|SKIPPED|FAILED|ERROR) ' /tmp/said
-  cp /tmp/said "$OUT/$(date +%s).txt"
-  return $rc
+  echo "== memory by $1, other limits by $2: ${*:3}"
+  CHECKPOINT_TEST_BACKEND=$1 CHECKPOINT_TEST_OTHERS=$2 tests "${@:3}"
 }
 left() {
   find /sys/fs/cgroup -name '*checkpoint-kernel-*' | tee /tmp/left
@@ -77,11 +76,10 @@ systemd)
     mkdir "$own/server" && echo $$ >"$own/server/cgroup.procs"
     echo "+memory +cpu +pids" >"$own/cgroup.subtree_control"
     export XDG_RUNTIME_DIR=/nonexistent
-    CHECKPOINT_TEST_BACKEND="cgroup v2" CHECKPOINT_TEST_OTHERS="cgroup v2" \
-      python -m pytest -q -rA -p no:cacheprovider -o timeout=1200 --tb=short tests/caps
+    CHECKPOINT_TEST_BACKEND="cgroup v2" CHECKPOINT_TEST_OTHERS="cgroup v2" tests tests/caps
 JOB
-  echo "== cgroup v2 (other limits: cgroup v2): tests/caps"
-  systemd-run --user --scope --quiet -p Delegate=yes bash /tmp/delegated || status=1
+  echo "== memory and other limits by cgroup v2: tests/caps"
+  systemd-run --user --scope --quiet -p Delegate=yes bash -o pipefail /tmp/delegated || status=1
   jupyter checkpoint doctor || status=1
   run "systemd scope" "systemd scope" tests/deaths -m vm || status=1
   left || status=1
