@@ -6,6 +6,7 @@
 #   make lint types unit crash deaths e2e bench all soak clean
 #   make cgroup2   caps and deaths in a virtual machine with cgroup v2 and systemd (needs qemu;
 #                  RUN_IN_VM=... names the script that boots it, STAGES="systemd v1 nomemory")
+#   make deaths-matrix   every death once, and docs/deaths.md from it
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=... where the environment lives,
 # ARGS="-k closures -x" is handed to pytest (or to bench and soak).
@@ -24,7 +25,7 @@ BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test lint types unit crash deaths e2e all bench soak clean
+.PHONY: help setup demo test lint types unit crash deaths deaths-matrix e2e all bench soak clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -55,6 +56,9 @@ types: $(READY)
 
 unit crash deaths e2e: $(READY)
 	$(PYTEST) tests/$@ $(ARGS)
+
+deaths-matrix: $(READY)
+	$(PYTEST) tests/deaths/test_matrix.py --matrix docs/deaths.md $(ARGS)
 
 all: lint types test
 

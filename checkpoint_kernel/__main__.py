@@ -6,12 +6,14 @@ argv itself), it becomes a supervisor, which starts this again.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import sys
 from pathlib import Path
 
-from .contract import ENV_SESSION, FAULTS_FILE, FLIGHT_FILE
+from . import fault_witness, stacks
+from .contract import ENV_SESSION, FAULT_FILE, FAULTS_FILE, FLIGHT_FILE
 from .flight_recorder import FlightRecorder
 from .session import Session, load_session
 
@@ -47,8 +49,13 @@ def _run(record: Session, directory: Path) -> None:
     # Kept open for the life of the process: the handler writes to the bare descriptor.
     faults = open(directory / FAULTS_FILE, "wb", buffering=0)  # noqa: SIM115
     faulthandler.enable(file=faults, all_threads=True)
+    with contextlib.suppress(
+        OSError
+    ):  # a full disk: the supervisor sees that the file is not there
+        fault_witness.install(directory / FAULT_FILE)
     # A crash in a child that the user forks is not a crash of the kernel.
     os.register_at_fork(after_in_child=faulthandler.disable)
+    stacks.tell_when_asked(directory, recorder, record.supervisor_pid)
 
     from .app import CheckpointKernelApp
 

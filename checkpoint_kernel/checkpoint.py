@@ -35,7 +35,9 @@ from . import (
     prune,
     rebuild,
     safe_point,
+    session,
     snapshot,
+    spool,
     staging,
     unchanged,
     units,
@@ -43,6 +45,7 @@ from . import (
 from .blame import Blame
 from .cadence import Cadence, Changed
 from .carry_over import CarryOver, Proved
+from .contract import SESSIONS
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .manifest import LeftBehind, Manifest, Skipped
@@ -90,11 +93,9 @@ class Settled:
 class Checkpointer:
     """Makes checkpoints of one kernel. `take` in the main thread, `watch` in the clock thread."""
 
-    def __init__(
-        self, shell: Any, session: Session, store: Store, recorder: FlightRecorder
-    ) -> None:
+    def __init__(self, shell: Any, record: Session, store: Store, recorder: FlightRecorder) -> None:
         self._shell = shell
-        self._session = session
+        self._session = record
         self._store = store
         self._recorder = recorder
         self._lock = threading.RLock()
@@ -109,7 +110,9 @@ class Checkpointer:
         self._inside = False  # a pending call may run inside `take` and `watch`
         self._failures = 0
         self._retry_at = 0.0  # monotonic
-        self._private_bytes = 0
+        self._private_bytes = 0  # of the last snapshot process: what the next one may need
+        self._room_at_fork = 0  # bytes below the cap
+        self._near_cap_said = False
         self.carry_over = CarryOver()
         self._staging = staging.Staging()
         self._collections = snapshot.DeferredCollections()
@@ -117,9 +120,7 @@ class Checkpointer:
         everything = store.manifests()
         self._seq = max((m.seq for m in everything), default=0)
         self.settled = Settled()
-        self.parent: str | None = (
-            session.plan.checkpoint if session.plan.kind == "restore" else None
-        )
+        self.parent: str | None = record.plan.checkpoint if record.plan.kind == "restore" else None
         self.left_behind: tuple[LeftBehind, ...] = ()  # by restores, and not saved since
         self.stale_since: float | None = None  # monotonic: changes that no checkpoint holds
         self._changed_at = 0.0  # monotonic: the last of them
@@ -170,14 +171,15 @@ class Checkpointer:
         is the user's own: Ctrl-C, and other signal handlers. `waits`: for another thread that is
         settling the checkpoint before.
         """
-        forks = snapshot.available() is None
+        refused = memory.refusal(self._session.cap, self._private_bytes)
+        forks = snapshot.available() is None and refused is None
         # In place it may take long: there the user's Ctrl-C works.
         with held_back() if forks else contextlib.nullcontext(), self._locked(waits) as ours:
             if not ours or self._child is not None or self._inside:
                 return False
             self._inside = True
             try:
-                return self._begin(reason, position, forks)
+                return self._begin(reason, position, forks, refused)
             except Exception as why:
                 self._trouble(f"a checkpoint could not be begun: {type(why).__name__}: {why}")
                 return False
@@ -199,21 +201,22 @@ class Checkpointer:
             if ours:
                 self._lock.release()
 
-    def _begin(self, reason: str, position: Position, forks: bool) -> bool:
+    def _begin(self, reason: str, position: Position, forks: bool, refused: str | None) -> bool:
         started = time.perf_counter()
-        refused = memory.refusal(self._session.cap, self._private_bytes)
-        if refused is not None:
-            self._trouble(refused)
-            return False
         if not staging.is_possible():
             return False  # soon, but not now: the clock asks again
-        facts = self._facts_of(reason, position)
+        facts = self._facts_of(reason if refused is None else commit.NEAR_CAP, position)
         if not forks:
             self._in_place(facts)
+            if refused is not None and not self._near_cap_said:
+                self.announcements.append(f"checkpoints are taken while you wait: {refused}.")
+            self._near_cap_said = refused is not None
             return True
+        self._near_cap_said = False
         before_fork = self.stale_since
         self.stale_since = None
         room_bytes = memory.room_bytes(self._session.cap)
+        self._room_at_fork = memory.headroom_bytes(self._session.cap) or 0
 
         def work(report: snapshot.Report) -> None:
             snapshot.limit_memory(room_bytes)
@@ -297,11 +300,14 @@ class Checkpointer:
         def report(**fields: Any) -> None:
             self._take_in(fields)
 
+        near_cap = facts.template.reason == commit.NEAR_CAP
+        hold = spool.Spool(self._store.directory) if near_cap else spool.in_memory
         # No alarm here: it would end the kernel.
-        write(facts, self._shell, self._store, report, lambda _: None)
+        write(facts, self._shell, self._store, report, lambda _: None, hold)
         self.stale_since = None
         self._paused(started)
-        self._private_bytes = 0  # nothing was copied for it
+        if not near_cap:
+            self._private_bytes = 0  # nothing is ever copied here
         self._settle(facts, started=time.monotonic())
 
     # --- watch --------------------------------------------------------------------------
@@ -351,7 +357,7 @@ class Checkpointer:
         elif unborn:
             self._stillborn()
         else:
-            self._failed_or_died(ended, late)
+            self._failed_or_died(child.pid, ended, late)
         # Not when others take their place: to free thousands of units after a fork copies pages,
         # and then the user waits.
         self._facts, self._committed = replace(facts, proved=replace(facts.proved, units=())), None
@@ -379,10 +385,26 @@ class Checkpointer:
         if self._births >= _BIRTHS:
             self._trouble("the snapshot process did not start, three times")
 
-    def _failed_or_died(self, ended: snapshot.Exit, late: bool) -> None:
+    def _stopped_by_guard(self, pid: int) -> bool:
+        directory = Path(self._session.notebook_directory) / SESSIONS / self._session.id
+        try:
+            events = session.read_events(directory)
+        except (OSError, ValueError, TypeError):
+            return False  # then it counts as killed by somebody
+        return any(e.kind == "snapshot-stopped-by-guard" and e.extra.get("pid") == pid
+                   for e in events)  # fmt: skip
+
+    def _failed_or_died(self, pid: int, ended: snapshot.Exit, late: bool) -> None:
         """The snapshot process ended without a commit: why, and what is tried next."""
         self.carry_over.forget()
         self._staging.forget()
+        if ended.killed:
+            self._recorder.update(snapshots_killed=self._recorder.flight.snapshots_killed + 1)
+            # Perhaps for want of memory. The next one is made in place if there is no more room.
+            self._private_bytes = max(self._private_bytes, self._room_at_fork)
+            if self._stopped_by_guard(pid):
+                self.changed()
+                return
         if self._facts is not None and self._facts.proved.together and self._failed is None:
             self.changed()
             return
@@ -475,6 +497,7 @@ def write(
     store: Store,
     report: Callable[..., None],
     limit: Callable[[float], None],
+    hold: units.Hold = spool.in_memory,
 ) -> None:
     """Serialize the namespace, write what is new, and commit it by publishing the manifest."""
     selected = namespace.select(shell.user_ns, shell.user_ns_hidden, facts.exclude)
@@ -488,7 +511,7 @@ def write(
 
     partition = units.partition(
         selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call,
-        facts.proved.together,
+        facts.proved.together, hold,
     )  # fmt: skip
     frames = locals_unit.drafts(
         facts.position.frames, shell.user_ns, partition, facts.bad_frames,

@@ -20,7 +20,9 @@ from . import memory, safe_point, snapshot, staging
 from .cadence import LAST_STATE_S
 from .checkpoint import Checkpointer
 from .flight_recorder import FlightRecorder
+from .memory_use import MemoryUse
 from .others import Others
+from .progress import Progress
 from .safe_point import IDLE, LineWatch, MainThreadCall
 
 _BUSY_TICK_S: Final = 0.2
@@ -46,6 +48,7 @@ class Clockwork(threading.Thread):
         self,
         checkpointer: Checkpointer | None,
         recorder: FlightRecorder,
+        memory_use: MemoryUse,
         main: dict[str, Any],
         others: Others,
         interval_s: float,
@@ -55,6 +58,7 @@ class Clockwork(threading.Thread):
         super().__init__(name="checkpoint-kernel", daemon=True)
         self._checkpointer = checkpointer
         self._recorder = recorder
+        self._memory_use = memory_use
         self._main = main
         self._interval_s = interval_s
         self._after_cell = after_cell
@@ -70,6 +74,7 @@ class Clockwork(threading.Thread):
         self._interrupt_owed = False
         self._others = others
         self._others_at = time.monotonic()
+        self.progress = Progress()
         self._watch_since = 0.0
         self._watch_again = 0.0  # monotonic
         self._in_main_thread = MainThreadCall(self._between_bytecodes)
@@ -89,6 +94,7 @@ class Clockwork(threading.Thread):
 
     def cell_began(self) -> None:
         """A cell starts running."""
+        self.progress.begin()
         self.busy_since = time.monotonic()
         self._watch_again = 0.0
         self._asked_at = None
@@ -117,6 +123,7 @@ class Clockwork(threading.Thread):
     # --- the thread ---------------------------------------------------------------------
 
     def run(self) -> None:
+        self._recorder.update(clock_tid=threading.get_native_id())
         while not self._stopped:
             if self._wake.wait(self._tick_s()):
                 # Something has begun or ended. Not now: the main thread needs the interpreter.
@@ -189,10 +196,13 @@ class Clockwork(threading.Thread):
         fields: dict[str, Any] = {"rss_bytes": memory.rss_bytes(), "sampled": now}
         if self.busy_since is not None:
             frame = sys._current_frames().get(self._main_thread or 0)
+            self.progress.seen(frame, now)
+            fields["moved"] = self.progress.moved
             line = cell_line(frame, self._main, self._recorder.flight.cell_file)
             if line is not None:
                 fields["line"] = line
         self._recorder.update(**fields)
+        self._memory_use.sample()
 
     def _due(self, checkpointer: Checkpointer) -> bool:
         now = time.monotonic()

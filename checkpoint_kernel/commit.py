@@ -23,6 +23,8 @@ from .unchanged import Known, Range
 # After so long, what is there is published without waiting for the rest.
 _PENDING_AFTER_S: Final = 2.0
 _LARGE_BYTES: Final = 16 << 20
+# The reason of a checkpoint that is made in place because a snapshot process has no room.
+NEAR_CAP: Final = "memory"
 _BYTES_PER_S: Final = 500e6  # hashed and written, on a slow disk
 
 
@@ -99,7 +101,7 @@ def _commit(state: State, store: Store, partial: Partial) -> Committed:
     result = Committed(done.id)
     first, pending = _stages(state.drafts, done)
     for stage, following in [(first, pending), (pending, [])] if pending else [(first, [])]:
-        with store.begin(near_cap=done.reason == "memory") as writer:
+        with store.begin(near_cap=done.reason == NEAR_CAP) as writer:
             for draft in stage:
                 _put(draft, writer, state, result)
             names = tuple(sorted(name for draft in following for name in draft.root))

@@ -17,14 +17,17 @@ data directory):
             intent.jsonl         what somebody asked of the kernel (shutdown, kill, ...)
             flight               flight recorder
             faults.txt           faulthandler's file
+            fault                what the last fatal signal was about
             stacks.txt           Python's stacks of the living kernel, written when asked for
-            guard.json           what the guard had read when it interrupted a cell
+            last_look.json       stacks of a kernel that did not answer, taken before its end
             events.jsonl         what happened to the kernel and its children while it lived
             environment.json     the packages that the kernel runs with
             stderr.txt           the last of what reached file descriptor 2
             restore.json         progress and result of the restore
             exit.json            exit marker, written by the supervisor
         deaths/<time>-<session id>.json   one record per death
+        environments/<session id>.json    environment.json of a pruned session that a checkpoint
+                                          or a record of a death is of
 """
 
 from __future__ import annotations
@@ -54,13 +57,15 @@ SEGMENTS: Final = "segments"
 MANIFESTS: Final = "manifests"
 SESSIONS: Final = "sessions"
 DEATHS: Final = "deaths"
+ENVIRONMENTS: Final = "environments"
 
 SESSION_FILE: Final = "session.json"
 INTENT_FILE: Final = "intent.jsonl"
 FLIGHT_FILE: Final = "flight"
 FAULTS_FILE: Final = "faults.txt"
+FAULT_FILE: Final = "fault"
 STACKS_FILE: Final = "stacks.txt"
-GUARD_FILE: Final = "guard.json"
+LAST_LOOK_FILE: Final = "last_look.json"
 EVENTS_FILE: Final = "events.jsonl"
 ENVIRONMENT_FILE: Final = "environment.json"
 STDERR_FILE: Final = "stderr.txt"
@@ -78,3 +83,8 @@ ORPHAN_GRACE_S: Final = 2.0
 _REAL_TIME: Final = int(getattr(signal, "SIGRTMIN", 34))  # macOS has none
 MEMORY_SIGNAL: Final = _REAL_TIME + 11  # interrupt the cell: the memory limit is near
 STACKS_SIGNAL: Final = _REAL_TIME + 12  # append all threads' stacks to stacks.txt
+
+# Data may take this share of a memory limit: page tables and the like count too, and are none.
+DATA_SHARE: Final = 0.97
+# What the kernel writes below the stacks that it tells itself. faulthandler writes no such line.
+STACKS_END: Final = "End of the stacks."

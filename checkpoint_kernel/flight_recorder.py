@@ -35,11 +35,20 @@ class Flight:
     cell_started: float | None = None
     line: int | None = None  # in that cell, from 1, sampled a few times a second
     cells_started: int = 0  # cells with store_history begun in this session
+    moved: float | None = None  # when its main thread was last seen to have moved, in a cell
+    stacks_tid: int | None = None  # native id of the thread that waits for STACKS_SIGNAL
+    clock_tid: int | None = None  # of the clock thread, which a signal does not disturb
     rss_bytes: int = 0
     sampled: float = 0.0
     checkpoint: str | None = None  # newest committed checkpoint of this session
     checkpoint_time: float | None = None
     snapshot_pid: int | None = None  # the snapshot process, while one lives
+    snapshots_killed: int = 0  # snapshot processes that ended by SIGKILL
+    lifted: bool = False  # RLIMIT_DATA is to be left alone: a restore maps more than it may use
+    data_limit: int | None = (
+        None  # what the kernel has raised its RLIMIT_DATA to, until the next tick
+    )
+    memory_interrupts: int = 0  # cells that were interrupted because memory was nearly used up
     restoring_unit: str | None = None  # the unit that is being loaded right now
     restore_done: bool = False
     shutdown: str | None = None  # "restart" or "shutdown": a shutdown_request has arrived

@@ -18,14 +18,18 @@ from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
 
-from . import last_words, left_behind, manifest, notice, restore, safe_point
+from . import doing, last_words, left_behind, manifest, memory, notice, restore, safe_point
 from .checkpoint import Checkpointer
 from .clockwork import Clockwork, cell_line
 from .ending import Ending
+from .environment_watch import EnvironmentWatch
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .magics import CheckpointMagics
 from .manifest import Manifest, ManifestError
+from .memory_gauge import Gauge
+from .memory_guard import MemoryGuard
+from .memory_use import MemoryUse
 from .others import Others
 from .safe_point import IDLE
 from .session import RestoreReport, Session
@@ -46,7 +50,9 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     session_directory: Path
     recorder: FlightRecorder
 
+    processes: dict[int, Any]  # ipykernel's: by pid, to reckon CPU use between two answers
     checkpointer: Checkpointer | None = None
+    memory_guard: MemoryGuard | None = None  # none without a limit to guard
     off_because: str | None = None
     _switched_off: bool = False
     _store: Store | None = None
@@ -102,13 +108,20 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     def _hook(self) -> None:
         shell = self.shell
         settings = self.session_record.settings
+        self.memory_use = MemoryUse(Gauge(self.session_record.cap))
         self.clockwork = Clockwork(
-            self.checkpointer, self.recorder, shell.user_ns, self._others,
+            self.checkpointer, self.recorder, self.memory_use, shell.user_ns, self._others,
             settings.checkpoint_interval, settings.checkpoint_after_cell, self._when_idle,
         )  # fmt: skip
         shell.events.register("pre_run_cell", self._guarded(self._cell_begins))
         shell.events.register("post_run_cell", self._guarded(self._cell_ended))
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        cap = self.session_record.cap
+        if cap is not None and cap.guarded:
+            self.memory_guard = MemoryGuard(
+                shell, cap, self.memory_use.gauge, self.recorder, self.session_directory
+            )
+            self.memory_guard.install()
         self.ending = Ending(self._handles_sigterm, self._save_and_be_ended)
         self.ending.listen()
         os.register_at_fork(after_in_child=self._in_forked_child)
@@ -116,8 +129,11 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         atexit.register(self._at_exit)
         for message in ("comm_open", "comm_msg", "comm_close"):
             self.shell_handlers[message] = self._changing(self.shell_handlers[message])
+        record = self.session_record
+        self.environment = EnvironmentWatch(self.session_directory, record.id, record.notebook)
         self.clockwork.start()
         self.ending.start()
+        self.environment.start()
 
     def _changing(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """A widget's message runs callbacks of the user's, with no cell around them."""
@@ -179,10 +195,11 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         with self._touching(code, *map(str, expressions.values())):
             if silent and code.strip():
                 self._changed()  # no hook of a cell's is called for it
-            return await super().do_execute(
+            reply = await super().do_execute(
                 code, silent, store_history, user_expressions, allow_stdin,
                 cell_meta=cell_meta, cell_id=cell_id,
             )  # fmt: skip
+            return reply if self.memory_guard is None else self.memory_guard.reply(reply)
 
     async def do_debug_request(self, msg: Any) -> Any:
         """What a debugger evaluates can change variables and leave functions behind."""
@@ -244,13 +261,17 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         self.recorder.update(
             state="busy",
             execution_count=number,
-            cell_source=source,
+            cell_source=_as_numbered(source),
             cell_file=shell.compile.get_code_name(source, source, number),
             cell_started=time.time(),
             line=None,
             cells_started=self.recorder.flight.cells_started + counted,
         )
+        if counted:
+            self.memory_use.cell_began(number)
         self.clockwork.cell_began()
+        if self.memory_guard is not None:
+            self.memory_guard.cell_begins()
         self.ending.listen()
         self._changed()
         if info.store_history:
@@ -262,7 +283,9 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             return
         with held_back():
             self.recorder.update(state="idle")
+            self.memory_use.cell_ended()
             self.clockwork.cell_ended()
+            self.environment.cell_ended()
 
     def _changed(self) -> None:
         if self.checkpointer is not None and not self._switched_off:
@@ -290,10 +313,35 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if lines:
             print(notice.boxed(lines), flush=True)
 
+    # --- asked by a display of use ----------------------------------------------------------
+
+    async def usage_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """In the control thread, also while a cell runs."""
+        from . import usage_reply  # and psutil: 10 ms that most kernels need not spend
+
+        cap = self.session_record.cap
+        if cap is None or not usage_reply.is_in_force(cap) or self.session is None:
+            await super().usage_request(stream, ident, parent)
+            return
+        gauge = self.memory_use.gauge
+        self.processes = usage_reply.processes(self.processes, [os.getpid(), *gauge.pids()])
+        kernel_cpu_percent = sum(
+            self.get_process_metric_value(process, "cpu_percent") or 0.0
+            for process in self.processes.values()
+        )
+        content = usage_reply.content(cap, gauge.used_bytes(), kernel_cpu_percent)
+        self.session.send(stream, "usage_reply", content, parent, ident)
+
     # --- asked by the magic -----------------------------------------------------------------
 
     def status(self) -> str:
         """The text of `%checkpoint`."""
+        trouble = self.environment.trouble
+        if trouble is not None:
+            return f"{self._saved()}\nWhat this session runs with is not on record: {trouble}"
+        return self._saved()
+
+    def _saved(self) -> str:
         checkpointer = self.checkpointer
         if checkpointer is None:
             return f"Checkpointing is off: {self.off_because}"
@@ -306,6 +354,18 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             self.session_record,
         )
 
+    def doing_now(self) -> str:
+        """What the main thread is at, for a client that asks in another one."""
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        flight, progress = self.recorder.flight, self.clockwork.progress
+        stack = doing.cell_stack(frame, flight.cell_file)
+        del frame  # what a function leaves behind when it returns is not for this thread to free
+        cap = self.session_record.cap
+        return doing.in_words(
+            flight, stack, time.time(), memory.rss_bytes(),
+            progress.cpu_s_since(), cap.configured if cap else None,
+        )  # fmt: skip
+
     @property
     def missed_a_cell(self) -> bool:
         """An earlier cell's end found a snapshot under way, so that no checkpoint holds it."""
@@ -315,6 +375,10 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if not self.session_record.settings.checkpoint_after_cell:
             return False
         return began is not None and checkpointer.stale_since < began
+
+    def unlimited(self) -> contextlib.AbstractContextManager[None]:
+        """For a restore, which maps more than may be used at once."""
+        return contextlib.nullcontext() if self.memory_guard is None else self.memory_guard.lifted()
 
     def the_store(self) -> Store:
         """The open store; StoreError with the reason where there is none."""
@@ -426,3 +490,10 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     def _at_exit(self) -> None:
         if os.getpid() == self._pid and self.recorder.flight.exiting is None:
             self.recorder.update(exiting="atexit")
+
+
+def _as_numbered(source: str) -> str:
+    """As the lines of a cell are counted: IPython leaves out empty ones at its beginning."""
+    lines = source.splitlines(keepends=True)
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    return "".join(lines[first:])

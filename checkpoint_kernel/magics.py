@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,9 @@ HELP = """\
 %checkpoint list                     the checkpoints of this notebook
 %checkpoint restore [ID] [NAME ...]  bring variables back: all, or those named
 %checkpoint locals [ID]              locals of the functions that were running then
-%checkpoint why                      what the last death was, and what to do
+%checkpoint why                      what the last death was, and what to do; in a subshell, while
+                                     a cell runs, first what that is doing
+%checkpoint memory [--plot]          who has the memory, and which cells took it
 %checkpoint off, %checkpoint on      stop taking checkpoints, and go on"""
 SAVE_LIMIT_S = 600.0
 STATUS_WAIT_S = 1.0
@@ -92,7 +95,8 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         if checkpointer is not None:
             checkpointer.carry_over.touches.add(Touched(blind="a restore by hand"))
         try:
-            report = restore.on_request(self.shell, store, chosen, names)
+            with self._kernel.unlimited():
+                report = restore.on_request(self.shell, store, chosen, names)
         except StoreError as why:
             raise UsageError(str(why)) from why
         if checkpointer is not None:
@@ -151,12 +155,21 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         return frames
 
     def _why(self, _arguments: list[str]) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            print(f"{self._kernel.doing_now()}\n")  # asked in a subshell
         directory = Path(self._kernel.session_record.notebook_directory) / DEATHS
         records = sorted(directory.glob("*.json")) if directory.is_dir() else []
         if not records:
             print("No death of this notebook's kernel is on record.")
             return
         print(notice.why(json.loads(records[-1].read_bytes())))
+
+    def _memory(self, arguments: list[str]) -> None:
+        from . import memory_command  # psutil and more that most kernels never need
+
+        kernel = self._kernel
+        cap, directory = kernel.session_record.cap, kernel.session_directory
+        memory_command.run(self.shell, kernel.memory_use, cap, directory, arguments)
 
     def _off(self, _arguments: list[str]) -> None:
         self._kernel.switch(False)
@@ -173,4 +186,6 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         return checkpointer
 
 
-_VERBS = frozenset({"status", "help", "save", "list", "restore", "locals", "why", "off", "on"})
+_VERBS = frozenset(
+    {"status", "help", "save", "list", "restore", "locals", "why", "memory", "off", "on"}
+)

@@ -20,6 +20,12 @@ def rss_bytes() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def data_bytes() -> int:
+    """What RLIMIT_DATA is compared with, and the stack (statm's sixth number)."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def private_bytes() -> int:
     """Memory that this process shares with nobody: what a snapshot process costs."""
     total = 0
@@ -30,11 +36,11 @@ def private_bytes() -> int:
     return total
 
 
-def headroom_bytes(cap: Cap) -> int | None:
+def headroom_bytes(cap: Cap | None) -> int | None:
     """Bytes below the cap, page cache that can be reclaimed not counted as used."""
-    if cap.cgroup is None or not cap.enforced:
+    if cap is None or cap.counted_in is None or not cap.enforced:
         return None
-    directory = Path(cap.cgroup)
+    directory = Path(cap.counted_in)
     for usage_name in ("memory.current", "memory.usage_in_bytes"):
         try:
             used = int((directory / usage_name).read_text())
@@ -50,13 +56,15 @@ def headroom_bytes(cap: Cap) -> int | None:
 
 def refusal(cap: Cap | None, last_private_bytes: int) -> str | None:
     """Why a snapshot process must not be started now, or None."""
-    room = None if cap is None else headroom_bytes(cap)
+    room = headroom_bytes(cap)
     need = _MARGIN_BYTES + int(1.2 * last_private_bytes)
+    if cap is not None and cap.guarded:  # above the soft limit the guard would stop it at once
+        need = max(need, cap.cap_bytes - cap.soft_bytes)
     if cap is None or room is None or room >= need:
         return None
     return (
-        f"{room >> 20} MB are left below the memory limit of {cap.configured}, "
-        f"and a snapshot may need {need >> 20} MB"
+        f"{max(room, 0) >> 20} MB are left below the memory limit of {cap.configured}, "
+        f"and the process that writes them may need {need >> 20} MB"
     )
 
 
@@ -71,7 +79,7 @@ def room_bytes(cap: Cap | None) -> int:
         for line in file:
             if line.startswith(b"MemAvailable:"):
                 room = min(room, int(line.split()[1]) * 1024 // 2)
-    below_cap = None if cap is None else headroom_bytes(cap)
+    below_cap = headroom_bytes(cap)
     if below_cap is not None:
         room = min(room, below_cap // 2)
     return max(room, _MARGIN_BYTES)

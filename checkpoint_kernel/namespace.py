@@ -92,6 +92,15 @@ def variables(namespace: dict[str, Any], without: Collection[str]) -> dict[str, 
     return {name: value for name, value in everything.items() if name not in without}
 
 
+def of_user(namespace: dict[str, Any], hidden: dict[str, Any]) -> dict[str, Any]:
+    """Live values that the user made, outputs as `Out[3]`; secrets and excluded ones too."""
+    return {
+        name: value
+        for name, value in variables(namespace, ()).items()
+        if isinstance(name, str) and is_users(name, value, hidden)
+    }
+
+
 def value_of(namespace: dict[str, Any], name: str) -> Any:
     """The live value of a name as `select` gives it; KeyError where there is none."""
     number = output_number(name)

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import left_behind
+from . import death_text, left_behind
 from .checkpoint import Settled
 from .contract import DEATHS
 from .manifest import Manifest
@@ -322,16 +322,4 @@ def read_death(notebook_directory: Path, name: str | None) -> dict[str, Any] | N
 
 def why(death: dict[str, Any]) -> str:
     """The answer to `%checkpoint why`."""
-    lines = [str(death.get("paragraph") or death.get("because"))]
-    lines.append(f"Cause: {death.get('cause')} ({death.get('confidence', '?')})")
-    if death.get("remedy"):
-        lines.append(f"What to do: {death['remedy']}")
-    if death.get("stack"):
-        lines.append(f"Python's stack at that moment:\n{death['stack'].rstrip()}")
-    tail = "\n".join(
-        line for line in str(death.get("stderr_tail") or "").splitlines()
-        if line.strip() and "running over TCP without encryption" not in line
-    )  # fmt: skip
-    if tail:
-        lines.append(f"Last words on stderr:\n{tail}")
-    return "\n".join(lines)
+    return "\n".join(death_text.lines(death))

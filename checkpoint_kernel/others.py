@@ -51,13 +51,13 @@ class Others:
 
     def looked(self) -> None:
         """The main thread has taken it, and nothing else."""
-        self._seen = self._seen._replace(main_ns=_processor_ns(self._main))
+        self._seen = self._seen._replace(main_ns=processor_ns(self._main))
 
     def _worked(self) -> _Worked:
         own = {t.native_id for t in threading.enumerate() if t.name.startswith(OURS)}
         all_ns = time.process_time_ns()  # first: what this thread does meanwhile is no other's
-        main_ns = _processor_ns(self._main)
-        own_ns = sum(_processor_ns(thread or 0) for thread in self._own | own)
+        main_ns = processor_ns(self._main)
+        own_ns = sum(processor_ns(thread or 0) for thread in self._own | own)
         return _Worked(main_ns, all_ns - main_ns - own_ns)
 
 
@@ -66,7 +66,7 @@ def _threads() -> set[int]:
     return {int(entry.name) for entry in tasks.iterdir()} if tasks.exists() else set()
 
 
-def _processor_ns(thread: int) -> int:
+def processor_ns(thread: int) -> int:
     """Of a thread of this process, by its id; 0 for one that has ended.
 
     The number of its clock is that of clock_getcpuclockid(3), for threads

@@ -54,7 +54,7 @@ class Pickled:
     """One unit, serialized: the stream, its out-of-band buffers and whom it refers to."""
 
     codec: str
-    stream: bytes
+    stream: bytes | memoryview
     buffers: list[pickle.PickleBuffer]
     private: set[int]  # indexes of buffers that must not share memory with any other
     needs: set[str]  # keys of definitions

@@ -26,10 +26,18 @@ class Cap:
     configured: str  # as the user wrote it: "8G"
     cap_bytes: int
     soft_bytes: int
-    backend: str  # "systemd scope", "cgroup v2", "cgroup v1", "none"
+    # "systemd scope", "cgroup v2", "cgroup v1"; "none": only the guard acts; "container": there is
+    # no memory_limit, but one around the server
+    backend: str
     enforced: bool  # the limit was read back and stands
     detail: str  # one sentence: what is enforced, or why nothing is
     cgroup: str | None = None  # the kernel's cgroup directory
+    counted_in: str | None = None  # the cgroup directory that says what is used, also of others
+
+    @property
+    def guarded(self) -> bool:
+        """Whether cells are interrupted before the limit is met: soft_limit 100% turns it off."""
+        return self.soft_bytes < self.cap_bytes
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,7 @@ class Session:
     stderr_write_fd: int | None = None  # becomes the kernel's descriptor 2
     stderr_read_fd: int | None = None  # what the kernel publishes as stderr
     warnings: tuple[str, ...] = ()  # said once to the user (store shared, mode tightened, ...)
+    server_pid: int | None = None  # whoever started the supervisor
     number: int = 0  # counts a notebook's starts: a clock may be set back, and ids go by it
     schema: int = SCHEMA
 
@@ -104,7 +113,9 @@ class ExitMarker:
     time: float
     # death: nobody asked. restart, shutdown: asked and obeyed. hung: asked, but it took a
     # SIGKILL. quit: the user called exit() in a cell.
-    kind: Literal["death", "restart", "shutdown", "hung", "quit"]
+    kind: Literal[
+        "death", "restart", "shutdown", "hung", "quit", "survived"
+    ]  # survived: of no exit
     cause: str | None = None  # of a death or a hang, as `deaths --json` spells it
     death: str | None = None  # file name under deaths/
     exit_code: int | None = None
@@ -114,6 +125,8 @@ class ExitMarker:
     restoring_unit: str | None = None
     cell_sha256: str | None = None  # of the running cell's source
     checkpoint: str | None = None  # newest committed checkpoint when it ended
+    same_deaths: int = 1  # how often it has now died of this cause at this line of this notebook
+    in_common: tuple[str, ...] = ()  # clauses about what these deaths share
     schema: int = SCHEMA
 
 

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from . import cuda
+from . import cuda, memory
 
 # A snapshot process that has not ended by then is killed, and its unit blamed.
 DEADLINE_S = 600
@@ -316,10 +316,8 @@ def limit(seconds: float) -> None:
 
 def limit_memory(room_bytes: int) -> None:
     """In the snapshot process: MemoryError once it has `room_bytes` more than it began with."""
-    with open("/proc/self/statm", "rb") as file:
-        data_bytes = int(file.read().split()[5]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = data_bytes + room_bytes
+    wanted = memory.data_bytes() + room_bytes
     soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 

@@ -158,9 +158,12 @@ def _compiled(source: str | ast.Module, flags: int) -> Any:
             next(in_force).remove(_NO_WARNINGS)
 
 
-def _tree(source: str) -> ast.Module | None:
-    """None if it is not Python. RecursionError and MemoryError tell nothing: they may come of
-    where we are called, and the text may have run elsewhere."""
+def tree_of(source: str) -> ast.Module | None:
+    """The syntax of a text, with no warning shown; None if it is not Python.
+
+    RecursionError and MemoryError tell nothing: they may come of where we are called, and the
+    text may have run elsewhere.
+    """
     try:
         return cast(ast.Module, _compiled(source, _PARSE))
     except (SyntaxError, ValueError):
@@ -177,7 +180,7 @@ def _without_magics(source: str) -> str:
 
 def _by_python(source: str) -> Touched | None:
     """None if it is not Python."""
-    tree = _tree(source)
+    tree = tree_of(source)
     if tree is None:
         return None
     names, escapes = _words(source), "\\" in source or not source.isascii()
@@ -210,7 +213,7 @@ def _by_magic(magic: str, text: str) -> Touched:
     """What a magic may touch of which `text` is the line, or the body."""
     if magic in ("load_ext", "reload_ext") and text.strip() in _EXTENSIONS:
         return NOTHING
-    if magic in _RUNS_ITS_TEXT and _tree(text) is not None:
+    if magic in _RUNS_ITS_TEXT and tree_of(text) is not None:
         return by_text(text)
     if magic in _RUNS_ITS_TEXT and "\n" in text.strip():
         return by_text(text)  # magics inside
@@ -264,7 +267,7 @@ def _words_of_code(text: str) -> frozenset[str]:
     if "@" in text:
         return _words(text)
     try:
-        tree = _tree(text) if "(" in text else None
+        tree = tree_of(text) if "(" in text else None
     except (RecursionError, MemoryError):
         return _words(text)
     calls = tree is not None and any(isinstance(node, ast.Call) for node in ast.walk(tree))

@@ -11,15 +11,18 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from . import aliases, arrays, closed, graphs, kinds, pickling
+from . import aliases, arrays, closed, graphs, kinds, pickling, spool
 from .arrays import address_of
 from .manifest import Skipped
 from .pickling import Pickled
 from .refusals import Unsavable
 from .staging import NotStaged
 from .store import BufferRef
+
+# What becomes of a stream between pickling and writing.
+Hold = Callable[[bytes | memoryview], bytes | memoryview]
 
 
 @dataclass
@@ -82,12 +85,16 @@ class Partition:
     missed: list[str] = field(default_factory=list)  # variables whose device memory is not staged
 
 
+_module_of: Final[Callable[[type], object]] = type.__dict__["__module__"].__get__
+_name_of: Final[Callable[[type], str]] = type.__dict__["__qualname__"].__get__
+
+
 def type_name(value: Any) -> str:
     """A type as people write it: `pandas.DataFrame`, `int`."""
     cls = type(value)
     try:
-        module, name = cls.__module__, cls.__qualname__
-    except Exception:  # a metaclass may raise anything
+        module, name = _module_of(cls), _name_of(cls)  # and no metaclass's
+    except AttributeError:
         return "object"
     if not isinstance(module, str) or module in ("builtins", "__main__"):
         return name
@@ -101,6 +108,7 @@ def partition(
     progress: Callable[[list[str]], None],
     in_call: tuple[Any, ...] = (),
     together: Iterable[Collection[str]] = (),
+    hold: Hold = spool.in_memory,
 ) -> Partition:
     """Pickle `roots` as units; those that reach an object of `in_call` are marked.
 
@@ -109,16 +117,22 @@ def partition(
 
     `known_bad` names variables that killed or hung an earlier snapshot process; they are
     not touched. `progress` is told which variables are about to be pickled, so that a death
-    in here can be blamed. Never raises for a bad variable.
+    in here can be blamed. Never raises for a bad variable. `hold` keeps a stream until it is
+    written.
     """
-    return _Partitioner(main, progress, in_call).run(roots, known_bad, together)
+    return _Partitioner(main, progress, in_call, hold).run(roots, known_bad, together)
 
 
 class _Partitioner:
     def __init__(
-        self, main: dict[str, Any], progress: Callable[[list[str]], None], in_call: tuple[Any, ...]
+        self,
+        main: dict[str, Any],
+        progress: Callable[[list[str]], None],
+        in_call: tuple[Any, ...],
+        hold: Hold,
     ) -> None:
         self._main = main
+        self._hold = hold
         self._in_call = {id(value) for value in in_call if not kinds.is_leaf(value)}
         self._progress = progress
         self._drafts: list[Draft] = []
@@ -263,6 +277,7 @@ class _Partitioner:
         self._objects, self._again, self._open = [], {}, False
         try:
             draft.pickled = pickling.dump(draft.root, self._main, self, self, draft.in_band_bytes)
+            draft.pickled.stream = self._hold(draft.pickled.stream)
             draft.closed = self._is_closed(draft)
         except Unsavable as why:
             if isinstance(why, NotStaged):

@@ -20,7 +20,7 @@ from checkpoint_kernel.contract import KERNELSPEC_NAME
 from checkpoint_kernel.manifest import ManifestError
 from checkpoint_kernel.words import size
 
-from . import cli_show, doctor, installed, kernelspec, listing
+from . import cli_show, death_summary, doctor, installed, kernelspec, listing
 
 FINE, FOUND, USAGE = 0, 1, 2
 
@@ -75,7 +75,31 @@ def _parser() -> argparse.ArgumentParser:
     add("list", _list, "List notebooks and their checkpoints.", notebook=True)
     show = add("show", _show, "Show one checkpoint with every variable and what was skipped.")
     show.add_argument("id", metavar="ID", help="its ID, or the beginning of it")
-    add("deaths", _deaths, "List the deaths of kernels, and explain the last.", notebook=True)
+    deaths = add(
+        "deaths", _deaths, "List the deaths of kernels, and explain the last.", notebook=True
+    )
+    deaths.add_argument(
+        "--summary", action="store_true", help="count them by cause, notebook and line instead"
+    )
+    stacks = add(
+        "stacks", _stacks, "Show what running kernels are doing, without stopping them.", True
+    )
+    stacks.add_argument("--all", action="store_true", help="show the kernel's own threads too")
+    stacks.add_argument(
+        "--native",
+        action="store_true",
+        help="compiled code too, by gdb, elfutils or py-spy: the kernel is held for a moment",
+    )
+    env = add("env", _env, "Write what a session ran with, as a file that makes it again.")
+    env.add_argument(
+        "id", metavar="ID", help="of a session or a checkpoint, or its beginning; or a notebook"
+    )
+    env.add_argument(
+        "--format",
+        choices=("requirements.txt", "environment.yml"),
+        default="requirements.txt",
+        help="for pip, or for conda (default: %(default)s)",
+    )
     add("doctor", _doctor, "Check what this machine offers and what is in the way.")
     add("check", _check, "Read every byte of the store and name what is damaged.", notebook=True)
     prune = add("prune", _prune, "Remove old checkpoints.", notebook=True)
@@ -164,13 +188,40 @@ def _deaths(options: argparse.Namespace) -> int:
     records, bad = listing.deaths(roots, options.notebook)
     for path, why in bad:
         print(f"{path} was passed over: {why}", file=sys.stderr)
+    summary = death_summary.summarized(records) if options.summary else None
     if options.json:
-        _print_json(records)
+        _print_json(records if summary is None else summary)
     elif records:
-        print(cli_show.deaths_text(records))
+        print(cli_show.deaths_text(records) if summary is None else cli_show.summary_text(summary))
     else:
         print(f"No kernel has died, as far as {listing.places(roots)} can tell.")
     return FOUND if bad else FINE
+
+
+def _stacks(options: argparse.Namespace) -> int:
+    from . import cli_stacks
+
+    roots = _roots(options)
+    seen = cli_stacks.look(roots, options.notebook, options.native)
+    if options.json:
+        _print_json([cli_stacks.as_json(one) for one in seen])
+    elif seen:
+        print("\n\n".join(cli_stacks.as_text(one, options.all) for one in seen))
+    else:
+        of = f" for {options.notebook}" if options.notebook else ""
+        print(f"No kernel is running{of}, as far as {listing.places(roots)} can tell.")
+    return FINE if seen and not any(one.why_not for one in seen) else FOUND
+
+
+def _env(options: argparse.Namespace) -> int:
+    from . import cli_env
+
+    environment = cli_env.find(_roots(options), options.id)
+    if options.json:
+        _print_json(dataclasses.asdict(environment))
+    else:
+        print(cli_env.FORMATS[options.format](environment), end="")
+    return FINE
 
 
 def _doctor(options: argparse.Namespace) -> int:

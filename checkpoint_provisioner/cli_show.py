@@ -16,6 +16,7 @@ from checkpoint_kernel.words import age, size
 
 from . import listing
 from .listing import Shelf
+from .repeated import survived
 
 _SOURCE_SHOWN = 50  # characters of a fatal line in the table; --json has all of it
 
@@ -101,9 +102,27 @@ def deaths_text(records: Sequence[dict[str, Any]]) -> str:
     last = records[-1]
     lines = [table([_death_row(r) for r in records], headers), ""]
     lines.append(str(last.get("paragraph") or last.get("because") or ""))
+    if isinstance(again := last.get("repeated"), dict):
+        lines.append(str(again.get("said")))
     if last.get("remedy"):
         lines.append(f"What to do: {last['remedy']}")
     return "\n".join(lines)
+
+
+def summary_text(summary: dict[str, Any]) -> str:
+    """Deaths counted by place, the causes below, and apart what was survived."""
+    headers = ["count", "cause", "notebook", "line", "source", "first", "last"]
+    parts = []
+    if summary["places"]:
+        causes = ", ".join(f"{one['cause']} {one['count']}" for one in summary["causes"])
+        parts.append(table([_place_row(place) for place in summary["places"]], headers))
+        parts.append(f"Deaths: {summary['deaths']} ({causes})")
+    if summary["interrupts"]:
+        parts.append(
+            f"Interrupted near the memory limit, and survived: {summary['survived']}\n"
+            + table([_place_row(place) for place in summary["interrupts"]], headers)
+        )
+    return "\n\n".join(parts)
 
 
 def findings_text(findings: Sequence[dict[str, Any]]) -> str:
@@ -144,11 +163,23 @@ def _death_row(record: dict[str, Any]) -> list[str]:
     notebook, cell, line = record.get("notebook"), record.get("cell"), record.get("line")
     return [
         _local(datetime.fromisoformat(record["time"]).timestamp()),
-        str(record.get("cause")),
+        f"{record.get('cause')}{' (survived)' if survived(record) else ''}",
         Path(notebook).name if notebook else "",
         "" if cell is None else f"In[{cell}]",
         "" if line is None else str(line),
         str(record.get("source") or "")[:_SOURCE_SHOWN],
+    ]
+
+
+def _place_row(place: dict[str, Any]) -> list[str]:
+    notebook, line = place["notebook"], place["line"]
+    return [
+        str(place["count"]),
+        str(place["cause"]),
+        Path(notebook).name if notebook else "",
+        "" if line is None else str(line),
+        str(place["source"] or "")[:_SOURCE_SHOWN],
+        *(_local(datetime.fromisoformat(place[key]).timestamp()) for key in ("first", "last")),
     ]
 
 

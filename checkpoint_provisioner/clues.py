@@ -6,6 +6,7 @@ What they mean for the cause is `verdict`'s.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 _FATAL = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
 # What faulthandler prints for a signal; a fatal error of the interpreter has other words.
@@ -24,6 +25,12 @@ def fatal_errors(text: str) -> list[str]:
     return [said for said in _FATAL.findall(text) if not said.startswith(_SIGNAL_HEADERS)]
 
 
+def fatal_trace(stderr_tail: str) -> str:
+    """The stacks that the interpreter writes to stderr when it gives up by itself."""
+    found = [m.start() for m in _FATAL.finditer(stderr_tail)]
+    return stderr_tail[found[-1] :] if found and fatal_errors(stderr_tail[found[-1] :]) else ""
+
+
 # Texts of glibc (malloc.c, assert.c, stack protector) and libstdc++, most telling first.
 _ABORT_TEXTS: tuple[tuple[str, str], ...] = (
     (r"double free[^\n]*", "double free"),
@@ -40,14 +47,28 @@ _ABORT_TEXTS: tuple[tuple[str, str], ...] = (
 )
 
 
-def abort_detail(stderr_tail: str) -> str | None:
+# An abort follows at once; what other threads write meanwhile is short.
+_AT_ONCE_CHARACTERS = 1000
+
+
+@dataclass(frozen=True)
+class AbortText:
+    """What compiled code said before it gave up."""
+
+    said: str  # one clause
+    is_last: bool  # nothing much was written after it
+
+
+def abort_detail(stderr_tail: str) -> AbortText | None:
     """The last telling text on stderr: what was said earlier was survived."""
     best: tuple[int, str] | None = None
     for pattern, name in _ABORT_TEXTS:
         for match in re.finditer(pattern, stderr_tail):
             if best is None or match.start() > best[0]:
                 best = (match.start(), f"{name}: {match.group().strip()!r} on stderr")
-    return best[1] if best else None
+    if best is None:
+        return None
+    return AbortText(best[1], is_last=len(stderr_tail) - best[0] <= _AT_ONCE_CHARACTERS)
 
 
 # The wrappers by which our kernel learns what Python code does to it.
@@ -58,7 +79,7 @@ SAME_FRAME_LIMIT = 60
 
 def current_stack(faults: str) -> list[tuple[str, int, str]]:
     """(file, line, function) of the thread that failed, innermost first, without ours."""
-    start = max(faults.rfind("Current thread"), 0)
+    start = max(faults.rfind("Current thread 0x"), 0)  # 3.14: "Current thread's C stack trace"
     return stacks(re.split(r"\n\s*\n|\nThread ", faults[start:], maxsplit=1)[0])
 
 
@@ -78,6 +99,20 @@ def repeats_one_frame(faults: str) -> bool:
     """Whether one frame fills the stack of the thread that failed, as recursion does."""
     frames = current_stack(faults)
     return max((frames.count(frame) for frame in set(frames)), default=0) > SAME_FRAME_LIMIT
+
+
+_C_STACK = "C stack trace (most recent call first):\n"
+
+
+def c_stack(faults: str) -> str | None:
+    """The native stack that faulthandler adds from Python 3.14 on (faulthandler.enable)."""
+    _, found, text = faults.rpartition(_C_STACK)
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("  "):
+            break
+        lines.append(line)
+    return "\n".join(lines) or None if found else None
 
 
 # traitlets' log format; ipykernel warns of things that have nothing to do with the end.

@@ -1,5 +1,6 @@
 """Gathers what can be observed about the end of a kernel. Only this file of the post-mortem
-looks at the system, through `proc` and `caps`; it draws no conclusion, see `verdict`.
+and `surroundings` look at the system, through `proc` and `caps`; no conclusion is drawn here,
+see `verdict`.
 
 Nothing here raises for what cannot be read: absent evidence is a note in the record.
 """
@@ -8,23 +9,27 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from checkpoint_kernel import contract, flight_recorder, session
+from checkpoint_kernel import contract, flight_recorder, last_fault, session
 from checkpoint_kernel.flight_recorder import Flight
+from checkpoint_kernel.last_fault import LastFault
 from checkpoint_kernel.session import Event, Intent, Session
 
-from . import proc
+from . import clues, last_look, proc
 
 if TYPE_CHECKING:
     from .caps.policy import CapHandle, Counters
+    from .surroundings import Surroundings
 
 FAULTS_LIMIT = 64 * 1024  # characters of faulthandler's file that are read
 STDERR_LIMIT = 64 * 1024  # bytes of stderr that are kept
 LEFT_SHOWN = 50  # processes that outlived the kernel
+WHEN_NOT_ANSWERING = "when it did not answer,"  # how the note of a telling state begins
 
 
 @dataclass(frozen=True)
@@ -102,11 +107,18 @@ class Evidence:
     oom: OomKills | None = None  # None: no counters
     system_oom_kills: int | None = None  # /proc/vmstat, moved by
     kernel_log: str | None = None  # the kernel log's line about this process
+    kernel_log_read: bool = False  # False: it cannot be, or it numbers processes otherwise
+    # siginfo of the fatal signal; whether exit() has run
+    last_fault: LastFault = field(default_factory=LastFault)
+    fault_sender: str | None = None  # name of the process that sent that signal
+    limits: proc.Limits | None = None  # rlimits of the kernel, and what it had used
     memory: Memory = Memory()
+    surroundings: Surroundings | None = None  # of the death; None: not looked at
     signals: tuple[SignalSeen, ...] = ()
     server_gone: bool = False
     sent_by_us: tuple[int, ...] = ()  # signals that the supervisor itself decided to send
     same_boot: bool = True
+    server_lives: bool = False  # where nobody saw the exit: that of the session still runs
     is_ours: bool = True  # our kernel, which keeps a flight recorder
     events: tuple[Event, ...] = ()  # of the session, while the kernel lived
     curve: tuple[tuple[float, int], ...] = ()  # (time, bytes used under the cap), last minutes
@@ -114,6 +126,7 @@ class Evidence:
     native_stack: str | None = None
     pids: Pids | None = None  # None: no pids_limit is enforced
     left_running: tuple[LeftRunning, ...] = ()
+    environment_changes: dict[str, Any] | None = None  # see environment_diff; None: not known
     notes: tuple[str, ...] = ()  # what could not be read, and why
 
 
@@ -121,11 +134,17 @@ class Samples:
     """Readings of a tick while the kernel lives: the "before" of its death."""
 
     KEPT = 10
+    CURVE_KEPT = 600  # one a second: ten minutes
 
-    def __init__(self, cap: CapHandle | None) -> None:
+    def __init__(self, cap: CapHandle | None, kernel_pid: int | None = None) -> None:
         self._cap = cap
+        self._pid = kernel_pid
         self._available: list[int] = []
-        self.curve: list[tuple[float, int]] = []
+        self.curve: deque[tuple[float, int]] = deque(maxlen=self.CURVE_KEPT)
+        self.snapshots_stopped = 0  # by the guard, so far
+        # At the last tick: snapshot processes that had ended by SIGKILL, and those of them that
+        # the guard had stopped.
+        self.snapshots_seen = (0, 0)
         self.notes: list[str] = []
         self.counters: Counters | None = None
         self.system_oom_kills: int | None = None
@@ -133,12 +152,21 @@ class Samples:
 
     def tick(self) -> None:
         """Read all counters once (some 100 microseconds)."""
-        self.counters = self.read_counters()
+        counters = self.read_counters()
+        system_oom_kills = proc.field(Path("/proc/vmstat"), "oom_kill")
+        available_kb = proc.field(Path("/proc/meminfo"), "MemAvailable:")
+        # A large kernel takes seconds to be taken apart: its own OOM kill must not get into the
+        # "before". Asked after the reading, for the counters move before the signal is sent.
+        if self.counters is not None and self._pid is not None and proc.dying(self._pid):
+            return
+        self.counters = counters
         self.own_group = (
             self._cap is not None and self._cap.cap is not None and bool(self._cap.cap.cgroup)
         )
-        self.system_oom_kills = proc.field(Path("/proc/vmstat"), "oom_kill")
-        available_kb = proc.field(Path("/proc/meminfo"), "MemAvailable:")
+        self.system_oom_kills = system_oom_kills
+        used_bytes = self.counters.nonreclaimable_bytes if self.counters else None
+        if used_bytes is not None:
+            self.curve.append((round(time.time(), 1), used_bytes))
         if available_kb is not None:
             self._available = [*self._available[1 - self.KEPT :], available_kb * 1024]
 
@@ -162,14 +190,23 @@ def gather(
     sent_by_us: Sequence[int] = (),
     server_gone: bool = False,
     is_ours: bool = True,
+    kernel_pid: int | None = None,
+    argv: Sequence[str] = (),
     left_running: Sequence[LeftRunning] = (),
 ) -> Evidence:
-    """All evidence of an exit that the supervisor saw. Call before the cgroup goes."""
+    """All evidence of an exit that the supervisor saw. Call before the cgroup goes.
+
+    `argv` is the kernel's command.
+    """
     now = time.time()
+    said = stderr_tail.decode("utf-8", "replace")
     before, after = samples.counters, samples.read_counters()
     vmstat = proc.field(Path("/proc/vmstat"), "oom_kill")
     flight = _flight(directory, samples.notes)
-    killed = ended.signal == 9
+    pid = kernel_pid or (flight.pid if flight else None)
+    witnessed = _last_fault(directory, samples.notes)
+    sender = witnessed.fault.sender_pid if witnessed.fault else None
+    log = proc.kernel_log(pid, now - started.started) if pid and ended.code is None else None
     return Evidence(
         session=started,
         exit=ended,
@@ -177,11 +214,15 @@ def gather(
         uptime_s=now - started.started,
         intents=_intents(directory, samples.notes),
         flight=flight,
-        faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT),
-        stderr_tail=stderr_tail.decode("utf-8", "replace"),
-        oom=_moved(before, after, samples.own_group),
+        faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT) or clues.fatal_trace(said),
+        stderr_tail=said,
+        oom=_moved(before, after, samples.own_group, _snapshots_killed(flight, samples)),
         system_oom_kills=_difference(samples.system_oom_kills, vmstat),
-        kernel_log=proc.kernel_log(flight.pid) if killed and flight else None,
+        kernel_log=log.said if log else None,
+        kernel_log_read=log is not None,
+        last_fault=witnessed,
+        fault_sender=proc.process_name(sender) if sender else None,
+        limits=proc.limits(pid) if pid else None,
         memory=_memory(flight, after or before, samples),
         signals=tuple(signals),
         server_gone=server_gone,
@@ -191,6 +232,27 @@ def gather(
         curve=tuple(samples.curve),
         pids=_pids(before, after),
         left_running=tuple(left_running[:LEFT_SHOWN]),
+        **_last_look(directory, samples.notes),
+        environment_changes=(
+            _environment_changes(directory, started, argv, samples.notes) if is_ours else None
+        ),
+        notes=tuple(samples.notes),
+    )
+
+
+def gather_living(directory: Path, started: Session, samples: Samples) -> Evidence:
+    """What can be said of a kernel that goes on: the evidence of a cell that was ended."""
+    now = time.time()
+    flight = _flight(directory, samples.notes)
+    return Evidence(
+        session=started,
+        exit=None,
+        time=now,
+        uptime_s=now - started.started,
+        flight=flight,
+        memory=_memory(flight, samples.counters, samples),
+        events=_events(directory, samples.notes),
+        curve=tuple(samples.curve),
         notes=tuple(samples.notes),
     )
 
@@ -210,8 +272,12 @@ def gather_leftovers(directory: Path, started: Session) -> Evidence:
         faults=_tail(directory / contract.FAULTS_FILE, FAULTS_LIMIT),
         stderr_tail=_tail(directory / contract.STDERR_FILE, STDERR_LIMIT),
         memory=Memory(rss_bytes=flight.rss_bytes if flight else None),
+        last_fault=_last_fault(directory, notes),
         same_boot=started.boot_id == proc.boot_id(),
+        server_lives=proc.lives_since(started.server_pid, started.started),
         events=_events(directory, notes),
+        **_last_look(directory, notes),
+        environment_changes=_environment_changes(directory, started, (), notes),
         notes=tuple(notes),
     )
 
@@ -222,6 +288,16 @@ def _flight(directory: Path, notes: list[str]) -> Flight | None:
     except (OSError, ValueError, TypeError) as why:
         notes.append(f"the flight recorder could not be read: {why!r}")
         return None
+
+
+def _last_fault(directory: Path, notes: list[str]) -> LastFault:
+    try:
+        found = last_fault.read(directory / contract.FAULT_FILE)
+    except OSError as why:
+        found = LastFault(absent=f"what the last fatal signal was about cannot be read: {why!r}")
+    if found.absent:
+        notes.append(found.absent)
+    return found
 
 
 def _intents(directory: Path, notes: list[str]) -> tuple[Intent, ...]:
@@ -240,6 +316,40 @@ def _events(directory: Path, notes: list[str]) -> tuple[Event, ...]:
         return ()
 
 
+def _last_look(directory: Path, notes: list[str]) -> dict[str, Any]:
+    """The stacks of a kernel that did not answer a restart; what else was seen is a note."""
+    try:
+        seen = last_look.load(directory)
+    except (OSError, ValueError, TypeError) as why:
+        notes.append(f"the last look at it could not be read: {why!r}")
+        return {}
+    if seen is None:
+        return {}
+    if seen.state_words:
+        notes.append(f"{WHEN_NOT_ANSWERING} {seen.state_words}")
+    if seen.waits_in:
+        notes.append(f"its main thread waited in the operating system: {seen.waits_in}")
+    if seen.stacks_missing:
+        notes.append(f"no stacks of Python: {seen.stacks_missing}")
+    if seen.native_missing:
+        notes.append(f"no native stacks: {seen.native_missing}")
+    elif not seen.complete:
+        notes.append("no native stacks: they were not ready when it was killed")
+    return {"stacks": seen.stacks, "native_stack": seen.native}
+
+
+def _environment_changes(
+    directory: Path, started: Session, argv: Sequence[str], notes: list[str]
+) -> dict[str, Any] | None:
+    from . import environment_history  # a supervisor that only watches has no use for it
+
+    try:
+        return environment_history.changes(directory, started, argv, notes)
+    except Exception as why:  # what it compares was written by others: the death is judged anyway
+        notes.append(f"what changed in the environment is not known: {why!r}")
+        return None
+
+
 def _tail(path: Path, limit_bytes: int) -> str:
     try:
         with open(path, "rb") as file:
@@ -253,12 +363,24 @@ def _difference(before: int | None, after: int | None) -> int | None:
     return None if before is None or after is None else after - before
 
 
-def _moved(before: Counters | None, after: Counters | None, own_group: bool) -> OomKills | None:
+def _snapshots_killed(flight: Flight | None, samples: Samples) -> int:
+    """Snapshot processes that the OOM killer took since the last tick: no evidence of our end."""
+    if flight is None:
+        return 0
+    killed_before, stopped_before = samples.snapshots_seen
+    stopped = samples.snapshots_stopped - stopped_before
+    return max(flight.snapshots_killed - killed_before - stopped, 0)
+
+
+def _moved(
+    before: Counters | None, after: Counters | None, own_group: bool, snapshots: int
+) -> OomKills | None:
     if before is None or after is None:
         return None
     kills = _difference(before.oom_kill, after.oom_kill)
     if kills is None:
         return None
+    kills = max(kills - snapshots, 0)
     outer = tuple(
         path
         for path, count in after.oom_ancestors.items()

@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,19 +121,50 @@ def _sweep(directory: Path, started: session.Session, ended: session.ExitMarker)
         print(f"checkpoint-kernel: {still_there}", file=sys.stderr)
 
 
-def prune(directory: Path, sessions: Sequence[Past], current: str) -> None:
+def prune(
+    directory: Path,
+    sessions: Sequence[Past],
+    current: str,
+    saved: AbstractSet[str] | None = None,
+) -> None:
     """Drop the oldest sessions and death records beyond what is kept.
 
     `sessions`: those that could be read, oldest first; others are no use and go first.
-    `current`: the id of the one that begins now.
+    `current`: the id of the one that begins now. `saved`: the sessions that checkpoints are of,
+    None where that cannot be known. What a session ran with is kept in environments/ for as long
+    as a checkpoint or a record of a death is of it.
     """
-    order = [*(past.session.id for past in sessions), current]
-    found = {path.name: path for path in sorted((directory / contract.SESSIONS).iterdir())}
-    strangers = [name for name in found if name not in order]
-    for name in [*strangers, *(id for id in order if id in found)][:-SESSIONS_KEPT]:
-        shutil.rmtree(found[name], ignore_errors=True)
     named = {past.exit.death for past in sessions[-SESSIONS_KEPT:]}
     records = sorted((directory / contract.DEATHS).glob("*.json"))
     for path in records[:-DEATHS_KEPT]:
         if path.name not in named:
             path.unlink(missing_ok=True)
+    order = [*(past.session.id for past in sessions), current]
+    found = {path.name: path for path in sorted((directory / contract.SESSIONS).iterdir())}
+    strangers = [name for name in found if name not in order]
+    wanted = None if saved is None else saved | _died(directory)
+    for name in [*strangers, *(id for id in order if id in found)][:-SESSIONS_KEPT]:
+        if wanted is None or name in wanted:
+            try:
+                _keep_environment(directory, found[name])
+            except OSError:
+                continue  # a full disk: the session stays whole until a later start
+        shutil.rmtree(found[name], ignore_errors=True)
+    if wanted is not None:
+        for path in (directory / contract.ENVIRONMENTS).glob("*.json"):
+            if path.stem not in wanted:
+                path.unlink(missing_ok=True)
+
+
+def _died(directory: Path) -> set[str]:
+    """The sessions that records of deaths are of: <date>-<time>-<session id>.json."""
+    names = [path.stem for path in (directory / contract.DEATHS).glob("*-*-*.json")]
+    return {name.split("-", 2)[2] for name in names}
+
+
+def _keep_environment(directory: Path, session_directory: Path) -> None:
+    environment = session_directory / contract.ENVIRONMENT_FILE
+    if environment.exists():
+        kept = directory / contract.ENVIRONMENTS
+        kept.mkdir(mode=0o700, exist_ok=True)
+        environment.replace(kept / f"{session_directory.name}.json")

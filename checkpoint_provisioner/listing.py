@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from jupyter_core.paths import jupyter_data_dir
 
 from checkpoint_kernel import contract, manifest
 from checkpoint_kernel.manifest import Manifest, ManifestError
+
+from .repeated import survived
 
 
 class NotFound(Exception):
@@ -125,17 +128,27 @@ def deaths(
     records: list[dict[str, Any]] = []
     bad: list[tuple[Path, str]] = []
     for notebook in notebooks(roots, wanted):
-        for path in sorted((notebook.directory / contract.DEATHS).glob("*.json")):
-            try:
-                record = json.loads(path.read_bytes())
-            except (OSError, ValueError) as why:
-                bad.append((path, str(why)))
-                continue
-            if isinstance(record, dict) and isinstance(record.get("time"), str):
-                records.append(record)
-            else:
-                bad.append((path, "it is no record of a death"))
+        good, unreadable = _records(notebook.directory)
+        records += good
+        bad += unreadable
     return sorted(records, key=lambda record: str(record["time"])), bad
+
+
+def _records(directory: Path) -> tuple[list[dict[str, Any]], list[tuple[Path, str]]]:
+    """The death records of one notebook, and files that are none, with reasons."""
+    records: list[dict[str, Any]] = []
+    bad: list[tuple[Path, str]] = []
+    for path in sorted((directory / contract.DEATHS).glob("*.json")):
+        try:
+            record = json.loads(path.read_bytes())
+            datetime.fromisoformat(record["time"])
+        except (OSError, ValueError) as why:
+            bad.append((path, str(why)))
+        except (TypeError, KeyError):
+            bad.append((path, "it is no record of a death"))
+        else:
+            records.append(record)
+    return records, bad
 
 
 def is_in_use(directory: Path) -> bool:
@@ -228,7 +241,7 @@ def _shelf(notebook: Notebook, key: bytes | None) -> Shelf:
         notebook=notebook,
         checkpoints=tuple(sorted(good, key=lambda m: m.seq)),
         unusable=tuple(unusable),
-        deaths=len(list((directory / contract.DEATHS).glob("*.json"))),
+        deaths=sum(not survived(record) for record in _records(directory)[0]),
         disk_bytes=_disk_bytes(directory),
         in_use=is_in_use(directory),
     )

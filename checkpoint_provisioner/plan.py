@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from checkpoint_kernel.manifest import Manifest
 from checkpoint_kernel.session import Cap, ExitMarker, Plan, Session, Settings
 
+from . import repeated
 from .report import headline
 
 # What an interpreter with IPython weighs before the first variable.
@@ -58,6 +59,8 @@ def plan(
         return Plan("clean", "This is the first start of this notebook.", warnings=warnings)
     last = history[-1]
     ended = last.exit
+    if again := _again(history):
+        warnings = (*warnings, again)
     if settings.restore == "never":
         because = f"{_told(last)} `restore` is set to never in kernel.json."
         return Plan("clean", because, offer, death=ended.death, warnings=warnings)
@@ -76,10 +79,6 @@ def plan(
         nothing = "Nothing had been saved since that start, so this one is clean."
         because = f"{_told(last)} {nothing}"
         return Plan("clean", because, offer, death=ended.death, warnings=warnings)
-    again = _deaths_in_same_cell(history)
-    if again > 1:
-        times = "twice" if again == 2 else f"{again} times in a row"
-        warnings = (*warnings, f"This cell has now killed the kernel {times}.")
     because = _told(last)
     before = _before_cell(state.checkpoint, manifests)
     if ended.cause == "oom-killed-by-cap" and before is not None and soft_bytes is not None:
@@ -249,6 +248,26 @@ def _told(last: Past, while_restoring: bool = False) -> str:
     if while_restoring and ended.restore_done:
         when = " after its state had been restored and before a cell ran"
     return f"The kernel died{when}: {what}."
+
+
+def _again(history: Sequence[Past]) -> str:
+    """That the last death was not the first of its kind, and what these have in common."""
+    ended = history[-1].exit
+    if ended.kind != "death":
+        return ""
+    cell, line = _deaths_in_same_cell(history), ended.same_deaths
+    if cell > 1:
+        row = "twice" if cell == 2 else f"{cell} times in a row"
+        said = f"This cell has now killed the kernel {row}"
+        if line == cell:
+            said += ", of the same cause at the same line"
+        elif line > 1:
+            said += f", and it has died {repeated.times(line)} of this cause at this line"
+    elif line > 1:
+        said = f"The kernel has now died {repeated.times(line)} of this cause at this line"
+    else:
+        return ""
+    return f"{said}. {repeated.common_words(ended.in_common)}".strip()
 
 
 def _deaths_in_same_cell(history: Sequence[Past]) -> int:

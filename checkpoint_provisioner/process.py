@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from checkpoint_kernel.contract import STACKS_SIGNAL
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # prctl(2)
@@ -40,7 +42,8 @@ FORWARDED = (
     signal.SIGTSTP,
     signal.SIGXCPU,
 )
-WATCHED = (*FORWARDED, signal.SIGCHLD)
+# The provisioner asks for the stacks of a kernel that does not answer: not passed on.
+WATCHED = (*FORWARDED, signal.SIGCHLD, STACKS_SIGNAL)
 
 
 @dataclass(frozen=True)

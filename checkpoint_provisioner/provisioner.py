@@ -6,6 +6,7 @@ supervisor's. Its process is the supervisor, which ends with the kernel's status
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -21,7 +22,15 @@ from traitlets import Any as AnyTrait
 
 from checkpoint_kernel import contract, flight_recorder, session
 
-from . import config, descendants, notebook, post_mortem, server_request, supervisor_answer
+from . import (
+    config,
+    descendants,
+    last_look,
+    notebook,
+    post_mortem,
+    server_request,
+    supervisor_answer,
+)
 from .caps import policy
 from .kernel_process import KernelProcess
 from .launch import Launch, NotStarted, Started, is_ours
@@ -94,6 +103,7 @@ class CheckpointProvisioner(LocalProvisioner):
         self._kernel_gone_since: float | None = None
         self._killing = False
         self._restarting = False  # of the last shutdown request
+        self._looking = False  # the supervisor has been asked for the stacks of this kernel
         self._shutdown_wait_s = 0.0  # of the kernel that runs
         self._told = False  # the end of this kernel is logged
         self._cleared = False  # what it left under a killed supervisor is gone
@@ -211,6 +221,8 @@ class CheckpointProvisioner(LocalProvisioner):
             self._fallback = used
         self._kernel_gone_since = None
         self._killing = False
+        self._restarting = False
+        self._looking = False
         self._told = False
         self._cleared = False
         if self._kernel is not None:
@@ -273,13 +285,35 @@ class CheckpointProvisioner(LocalProvisioner):
         if await self.poll() is None and self._kernel is not None:
             self._intend("terminate")
             self._kernel.signal(signal.SIGTERM)
+            self._look()
 
     async def kill(self, restart: bool = False) -> None:
         """SIGKILL to the kernel's group; to the supervisor only if it then hangs, see `poll`."""
         if await self.poll() is None and self._kernel is not None:
+            await self._looked()
             self._intend("kill")
             self._killing = True
             self._kernel.kill()
+
+    def _look(self) -> None:
+        """Have the supervisor take the stacks of a kernel that does not answer a restart.
+
+        Not where it was told to go at once (`now=True`) or for good: nobody would read them.
+        """
+        if self._restarting and not self._looking and self.process is not None:
+            self._looking = True
+            self.process.send_signal(contract.STACKS_SIGNAL)
+
+    async def _looked(self) -> None:
+        """Wait a moment until they are on record; they were asked for when half the time was up."""
+        self._look()
+        if not self._looking or self.session_directory is None or self._kernel is None:
+            return
+        deadline = time.monotonic() + last_look.KILL_WAIT_S
+        while time.monotonic() < deadline and not self._kernel.gone:
+            if last_look.is_complete(self.session_directory):
+                return
+            await asyncio.sleep(0.02)
 
     async def cleanup(self, restart: bool = False) -> None:
         """Free what is ours; may come never, or twice."""

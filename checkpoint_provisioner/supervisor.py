@@ -110,10 +110,10 @@ def start(launch: Launch, argv: list[str], mask: set[signal.Signals], server_pid
     )
     try:
         try:
-            began, directory, relay = _begin(launch, argv, place, past, cap, warnings)
+            began, directory, relay = _begin(launch, argv, place, past, cap, warnings, server_pid)
         except OSError as why:
             place, past, warnings = _apart(why, place)
-            began, directory, relay = _begin(launch, argv, place, past, cap, warnings)
+            began, directory, relay = _begin(launch, argv, place, past, cap, warnings, server_pid)
         try:
             pid = _spawn(launch, argv, mask, cap, directory, relay)
         except BaseException:
@@ -166,6 +166,7 @@ def _begin(
     past: history.History,
     cap: policy.CapHandle,
     warnings: tuple[str, ...],
+    server_pid: int,
 ) -> tuple[session.Session, Path, StderrRelay | None]:
     """Decide what is restored and write session.json; in a private directory if need be."""
     chosen = plan.plan(
@@ -204,10 +205,12 @@ def _begin(
         stderr_write_fd=relay.stderr_write_fd if relay else None,
         stderr_read_fd=relay.echo_read_fd if relay else None,
         warnings=(*place.warnings, *warnings),
+        server_pid=server_pid,
         number=past.next_number,
     )
     session.save(directory, began)
-    history.prune(place.directory, past.sessions, identity)
+    saved = {m.session for m in past.manifests} if place.saving else None
+    history.prune(place.directory, past.sessions, identity, saved)
     return began, directory, relay
 
 

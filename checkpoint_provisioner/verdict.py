@@ -1,27 +1,29 @@
 """Judges evidence: what kind of exit it was, of which cause, and how sure that is. Pure.
 
 Rules in this order: asked for -> server gone -> signals sent by us or itself -> OOM counters ->
-the sender of a signal -> text on stderr -> faulthandler's header -> the bare signal. A
-verdict is proof, or says that it is not.
+limits -> the sender of a signal -> a crash (`crash`: sender, stack, text, where) -> the bare
+signal -> the exit code. A verdict is proof, or says that it is not.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from dataclasses import dataclass
 from typing import Literal
 
-from . import clues
-from .evidence import Evidence
+from . import clues, crash, kills
+from .evidence import Evidence, Exit, SignalSeen
+from .finding import Confidence, Finding
 
-Kind = Literal["death", "restart", "shutdown", "hung", "quit"]
-Confidence = Literal["proof", "likely", "unknown"]
+# "survived": a cell was ended, and the kernel lives.
+Kind = Literal["death", "restart", "shutdown", "hung", "quit", "survived"]
 
 # A kernel that is not ours keeps no flight recorder: one that leaves by itself sooner than
 # any ipykernel can be ready has failed to start.
 FASTEST_START_S = 0.3
-# earlyoom and systemd-oomd act at about 10 % or below.
-LOW_MEMORY = 0.10
+# A signal that the supervisor passed on ends the kernel at once, or once it has saved.
+PASSED_ON_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,18 @@ def judge(evidence: Evidence) -> Verdict:
     asked = _asked(evidence)
     if asked is not None:
         return asked
+    found = _of_a_wrapper(evidence) or _death(evidence)
+    return Verdict("death", found.cause, found.because, found.confidence)
+
+
+def _death(evidence: Evidence) -> Finding:
     return (
         _nobody_saw(evidence)
         or _server_gone(evidence)
         or _sent_itself(evidence)
-        or _out_of_memory(evidence)
+        or kills.out_of_memory(evidence)
+        or kills.limit_reached(evidence)
         or _sent(evidence)
-        or _python_fatal_error(evidence)
         or _crashed(evidence)
         or _signalled(evidence)
         or _exited(evidence)
@@ -97,18 +104,54 @@ def _asked(evidence: Evidence) -> Verdict | None:
 # --- deaths, in the order of the rules ---
 
 
-def _nobody_saw(evidence: Evidence) -> Verdict | None:
+def _of_a_wrapper(evidence: Evidence) -> Finding | None:
+    """A shell that ran the kernel ends with 128 and the signal's number (sh(1), "Exit status")."""
+    ended = evidence.exit
+    if evidence.is_ours or ended is None or ended.code is None:
+        return None
+    number = ended.code - 128
+    if number not in _ENDING:
+        return None
+    # Limits and the kernel log are the wrapper's.
+    of_program = dataclasses.replace(
+        evidence, exit=Exit(None, number), limits=None, kernel_log=None, kernel_log_read=False
+    )
+    inner = _death(of_program)
+    name = signal_name(number)
+    because = f"code {ended.code}, by which a wrapper says that its program ended by {name}"
+    sure: Confidence = "likely" if inner.confidence == "proof" else inner.confidence
+    return dataclasses.replace(inner, because=f"{because}: {inner.because}", confidence=sure)
+
+
+_ENDING = frozenset(
+    {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGPIPE}
+    | {signal.SIGALRM, signal.SIGTERM, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGSYS}
+    | set(crash.CAUSES)
+)
+
+
+def _nobody_saw(evidence: Evidence) -> Finding | None:
     if evidence.exit is not None:
         return None
     if not evidence.same_boot:
-        return Verdict(
-            "death", "server-gone", "the machine has restarted since: no exit was recorded"
-        )
+        return Finding("server-gone", "the machine has restarted since: no exit was recorded")
     flight = evidence.flight
-    if flight and flight.exiting == "parent gone":
-        return Verdict("death", "server-gone", "the kernel saw its parent disappear")
-    return Verdict(
-        "death",
+    parent_gone = flight is not None and flight.exiting == "parent gone"
+    if evidence.server_lives:
+        after = ", and the kernel left when it saw that" if parent_gone else ""
+        return Finding(
+            "unknown",
+            f"its supervisor ended without a word{after}, while the server lives on: it was "
+            "killed, and nobody saw by whom",
+            "unknown",
+        )
+    if parent_gone:
+        return Finding(
+            "server-gone",
+            "the kernel saw its supervisor end, and the server of then is not to be found",
+            "likely",
+        )
+    return Finding(
         "server-gone",
         "kernel, supervisor and server ended without a word: killed together (the container "
         "stopped or ran out of memory, or the machine did)",
@@ -116,166 +159,100 @@ def _nobody_saw(evidence: Evidence) -> Verdict | None:
     )
 
 
-def _server_gone(evidence: Evidence) -> Verdict | None:
+def _server_gone(evidence: Evidence) -> Finding | None:
     flight = evidence.flight
     if evidence.server_gone:
-        return Verdict(
-            "death", "server-gone", "the server's process ended, and the kernel was ended after it"
+        return Finding(
+            "server-gone", "the server's process ended, and the kernel was ended after it"
         )
     if flight and flight.exiting == "parent gone":
-        return Verdict("death", "server-gone", "the kernel saw its parent disappear")
+        return Finding("server-gone", "the kernel saw its parent disappear")
     return None
 
 
-def _out_of_memory(evidence: Evidence) -> Verdict | None:
-    """Who killed for memory. Proof only where the counter is the kernel's own."""
-    if evidence.exit is None or evidence.exit.signal != signal.SIGKILL:
-        return None
-    oom, cap = evidence.oom, evidence.session.cap
-    system, likely = "oom-killed-by-system", False
-    if oom is not None and oom.own_group and oom.kills > 0:
-        because = f"the counter oom_kill of its cgroup rose by {oom.kills}"
-        if oom.own_limit_hit:
-            limit = f" of {cap.configured}" if cap else ""
-            because += f" when it met the memory limit{limit}"
-            return Verdict("death", "oom-killed-by-cap", because)
-        if oom.outer_limits_hit:
-            where = ", ".join(oom.outer_limits_hit)
-            because += f", and the limit that was hit is one above it: {where}"
-        else:
-            because += ", and no limit of a cgroup was hit: the machine ran out of memory"
-    elif evidence.kernel_log is not None:
-        because = f"the kernel log says: {evidence.kernel_log}"
-    elif oom is not None and oom.kills > 0:
-        because = f"the counter oom_kill of the group that it shares rose by {oom.kills}"
-        likely = True
-    elif (evidence.system_oom_kills or 0) > 0 and (oom is None or _memory_was_low(evidence)):
-        # Machine-wide: where our own group's counter stood still and memory was to be had,
-        # it was somebody else's process.
-        because = (
-            "the machine's OOM killer acted at that moment (oom_kill in /proc/vmstat rose by "
-            f"{evidence.system_oom_kills})"
-        )
-        likely = True
-    else:
-        return None
-    return Verdict("death", system, because, "likely" if likely else "proof")
-
-
-def _memory_was_low(evidence: Evidence) -> bool:
-    memory = evidence.memory
-    if memory.available_bytes is None or not memory.total_bytes:
-        return False
-    return memory.available_bytes < LOW_MEMORY * memory.total_bytes
-
-
-def _sent_itself(evidence: Evidence) -> Verdict | None:
-    """SIGKILL cannot be survived: if the kernel said that it sends one, that was it."""
+def _sent_itself(evidence: Evidence) -> Finding | None:
+    """A signal that nobody handles: if the kernel said that it sends it, that was it."""
     ended, flight = evidence.exit, evidence.flight
-    if ended is None or ended.signal != signal.SIGKILL:
+    if ended is None or ended.signal is None or ended.signal in crash.CAUSES:
         return None
-    if flight is None or flight.sent_itself != "SIGKILL":
+    name = signal_name(ended.signal)
+    if flight is None or flight.sent_itself != name:
         return None
-    return Verdict("death", "killed", "code in the kernel sent SIGKILL to its own process")
+    cause = {"SIGKILL": "killed", "SIGHUP": "hung-up"}.get(name, "terminated")
+    return Finding(cause, f"code in the kernel sent {name} to its own process")
 
 
-def _sent(evidence: Evidence) -> Verdict | None:
+def _sent(evidence: Evidence) -> Finding | None:
     """A signal whose sender is known, or that the kernel itself names."""
     ended, flight = evidence.exit, evidence.flight
     if ended is None:
         return None
-    causes = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung-up"}
-    for number, cause in causes.items():
-        handled = flight is not None and flight.exiting == number.name
-        if ended.signal != number and not handled:
-            continue
-        seen = [s for s in evidence.signals if s.signal == number]
-        if seen:
-            who = f"process {seen[-1].sender_pid}"
-            if seen[-1].sender_name:
-                who += f" ({seen[-1].sender_name})"
-            because = f"{who} of user {seen[-1].sender_uid} sent {number.name}"
-        else:
-            because = f"somebody sent {number.name} to the kernel"
-        return Verdict("death", cause, because)
-    return None
-
-
-def _python_fatal_error(evidence: Evidence) -> Verdict | None:
-    if evidence.exit is None or evidence.exit.signal != signal.SIGABRT:
+    said = flight.exiting if flight is not None else None
+    number = next((s for s in _GOODBYE if s.name == said), None) or ended.signal
+    if number is None:
         return None
-    said = [*clues.fatal_errors(evidence.faults), *clues.fatal_errors(evidence.stderr_tail)]
-    if not said:
+    seen = [s for s in evidence.signals if s.signal == number and _just_before(evidence, s)]
+    if not seen and number not in _GOODBYE:
         return None
-    if any(word in said[-1].lower() for word in ("stack overflow", "recursion")):
-        return Verdict("death", "stack-overflow", f"Python gave up: {said[-1]}")
-    return Verdict("death", "aborted", f"Python fatal error: {said[-1]}")
+    cause = _GOODBYE.get(signal.Signals(number), "terminated")
+    if not seen:
+        # siginfo goes to whoever takes the signal, and that is Python, which does not tell.
+        because = f"{signal_name(number)} came to the kernel directly; its sender is not known"
+        return Finding(cause, because)
+    sender = seen[-1]
+    name = f" ({sender.sender_name})" if sender.sender_name else ""
+    who = f"process {sender.sender_pid}{name} of user {sender.sender_uid}"
+    return Finding(cause, f"{who} sent {signal_name(number)}")
 
 
-_CRASHES = {
-    signal.SIGSEGV: ("segmentation-fault", "a segmentation fault"),
-    signal.SIGBUS: ("bus-error", "a bus error"),
-    signal.SIGILL: ("illegal-instruction", "an illegal instruction"),
-    signal.SIGFPE: ("floating-point-exception", "a floating-point exception"),
-    signal.SIGABRT: ("aborted", "abort()"),
+# What ends a kernel that saves first, and then perhaps leaves with a code.
+_GOODBYE = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung-up"}
+
+
+def _just_before(evidence: Evidence, seen: SignalSeen) -> bool:
+    return evidence.time - seen.time <= PASSED_ON_S
+
+
+def _crashed(evidence: Evidence) -> Finding | None:
+    ended = evidence.exit
+    if ended is None or ended.signal not in crash.CAUSES:
+        return None
+    return crash.find(evidence, signal.Signals(ended.signal))
+
+
+# Signals that the system sends for what the process itself does; but anybody can send them.
+_OWN_DOING = {
+    signal.SIGALRM: "a timer of its own (alarm, setitimer) ran out, which nothing handled",
+    signal.SIGVTALRM: "a timer of its own (setitimer) ran out, which nothing handled",
+    signal.SIGPROF: "a profiling timer of its own (setitimer) ran out, which nothing handled",
+    signal.SIGPIPE: "it wrote to a pipe or socket that nobody reads any more",
+    signal.SIGSYS: "it made a system call that is forbidden here (seccomp)",
+    signal.SIGTRAP: "it ran into a breakpoint without a debugger",
 }
 
 
-def _crashed(evidence: Evidence) -> Verdict | None:
-    ended = evidence.exit
-    if ended is None or ended.signal not in _CRASHES:
-        return None
-    number = signal.Signals(ended.signal)
-    cause, words = _CRASHES[number]
-    if number == signal.SIGSEGV and clues.repeats_one_frame(evidence.faults):
-        return Verdict(
-            "death",
-            "stack-overflow",
-            f"{number.name}, and one frame stands over {clues.SAME_FRAME_LIMIT} times on the stack",
-        )
-    if number == signal.SIGABRT:
-        detail = clues.abort_detail(evidence.stderr_tail)
-        if detail is not None:
-            return Verdict("death", cause, f"{number.name} after {detail}")
-    frames = clues.current_stack(evidence.faults)
-    seen = f"; faulthandler saw it in {frames[0][2]}" if frames else ""
-    return Verdict("death", cause, f"it ended by {number.name}, {words}{seen}")
-
-
-def _signalled(evidence: Evidence) -> Verdict | None:
+def _signalled(evidence: Evidence) -> Finding | None:
     ended = evidence.exit
     if ended is None or ended.signal is None:
         return None
     number = ended.signal
-    if number == signal.SIGXCPU:
-        return Verdict("death", "cpu-limit", "SIGXCPU: its limit of CPU time (RLIMIT_CPU) is used")
-    if number == signal.SIGXFSZ:
-        return Verdict("death", "file-size-limit", "SIGXFSZ: a file met the limit RLIMIT_FSIZE")
-    if number != signal.SIGKILL:
-        return Verdict("death", "terminated", f"somebody sent {signal_name(number)}")
-    if _memory_was_low(evidence):
-        return Verdict(
-            "death",
-            "killed",
-            f"SIGKILL from outside while less than {LOW_MEMORY:.0%} of the memory was available: "
-            "perhaps a userspace OOM daemon (earlyoom, systemd-oomd)",
-            "likely",
-        )
-    if evidence.oom is not None:
-        return Verdict("death", "killed", "it was none of ours, and no OOM counter moved")
-    if evidence.system_oom_kills == 0:
-        return Verdict(
-            "death", "killed", "it was none of ours, and the machine's OOM counter did not move"
-        )
-    return Verdict(
-        "death", "killed", "it was none of ours, but no OOM counter could be read", "likely"
-    )
+    if number == signal.SIGKILL:
+        return kills.by_somebody(evidence)
+    if number in (signal.SIGXCPU, signal.SIGXFSZ):
+        cause = "cpu-limit" if number == signal.SIGXCPU else "file-size-limit"
+        because = f"{signal_name(number)}, but no such limit could be read: perhaps it was sent"
+        return Finding(cause, because, "likely")
+    if number in _OWN_DOING:
+        doing = _OWN_DOING[signal.Signals(number)]
+        because = f"{signal_name(number)}: {doing}; or somebody sent it"
+        return Finding("terminated", because, "likely")
+    return Finding("terminated", f"somebody sent {signal_name(number)}")
 
 
-def _exited(evidence: Evidence) -> Verdict:
+def _exited(evidence: Evidence) -> Finding:
     ended, flight = evidence.exit, evidence.flight
     if ended is None or ended.code is None:
-        return Verdict("death", "unknown", "no evidence of how it ended", "unknown")
+        return Finding("unknown", "no evidence of how it ended", "unknown")
     if flight is None:
         failed = evidence.is_ours or evidence.uptime_s < FASTEST_START_S
     else:
@@ -283,8 +260,19 @@ def _exited(evidence: Evidence) -> Verdict:
     if failed:
         said = clues.last_line(evidence.stderr_tail)
         because = f"it exited with code {ended.code} before it was ready"
-        return Verdict("death", "start-failed", f"{because}: {said}" if said else because)
-    if flight is not None and flight.exiting and flight.exiting not in ("atexit", "exit()"):
-        return Verdict("death", "exited", f"{flight.exiting} was called (code {ended.code})")
-    how = "through the interpreter's exit" if flight and flight.exiting else "without a word"
-    return Verdict("death", "exited", f"it left with code {ended.code}, {how}")
+        return Finding("start-failed", f"{because}: {said}" if said else because)
+    return Finding("exited", f"it left with code {ended.code}, {_way_out(evidence)}")
+
+
+def _way_out(evidence: Evidence) -> str:
+    """Which of the ways to exit it was: each passes other witnesses."""
+    word = evidence.flight.exiting if evidence.flight else None
+    if word and word not in ("atexit", "exit()"):
+        return f"by {word}" if "(" in word else f"after {word}"
+    if word:
+        return "through the interpreter's exit"
+    if evidence.last_fault.exit_status is not None:
+        return "by a call of C's exit(), past Python"
+    if evidence.is_ours and evidence.last_fault.absent is None and evidence.flight is not None:
+        return "without a word: by C's _exit() or a system call, past Python and C's exit()"
+    return "without a word"

@@ -1,14 +1,16 @@
 """Watches a living kernel, and sees to what it leaves behind when it has ended.
 
 One thread, one selector: the kernel's pidfd, the signals of a signalfd, its stderr, the end
-of the server, and a slow tick. How the kernel came to be is `supervisor`'s; what its end
-means, `post_mortem`'s.
+of the server, a slow tick, and the guard's. How the kernel came to be is `supervisor`'s; what
+its end means, `post_mortem`'s.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
+import shutil
 import signal
 import sys
 import time
@@ -17,9 +19,21 @@ from pathlib import Path
 
 from checkpoint_kernel import contract, flight_recorder, session
 
-from . import descendants, evidence, home, orphans, post_mortem, proc, process
+from . import (
+    descendants,
+    evidence,
+    guard_verbs,
+    home,
+    incidents,
+    orphans,
+    post_mortem,
+    proc,
+    process,
+)
 from .caps import policy
 from .evidence import Exit, LeftRunning, Samples, SignalSeen
+from .guard import Guard
+from .last_look import Looker
 from .launch import is_ours
 from .stderr_relay import StderrRelay
 
@@ -50,7 +64,11 @@ class Watch:
         self._kernel = kernel
         self._independent = independent
         self._server_pid = server_pid
-        self._samples = Samples(kernel.cap)
+        self._samples = Samples(kernel.cap, kernel.pid)
+        self._incidents = incidents.Incidents(
+            kernel.directory, kernel.session, self._samples, is_ours(kernel.argv)
+        )
+        self._guard = self._guard_of(kernel)
         self._signals: list[SignalSeen] = []
         self._sent: list[int] = []
         self._server_gone_since: float | None = None
@@ -60,6 +78,7 @@ class Watch:
         self._kernel_fd = os.pidfd_open(kernel.pid)
         self._signal_fd = process.open_signals(process.WATCHED)
         self._server_fd = self._watch_server()
+        self._looker = Looker(kernel.pid, kernel.directory)
 
     def until_exit(self) -> Exit:
         """Watch; returns when the kernel is judged, on record, cleared away and reaped."""
@@ -68,18 +87,39 @@ class Watch:
         for fd in self._kernel.relay.read_fds if self._kernel.relay else ():
             self._selector.register(fd, selectors.EVENT_READ)
         next_tick = time.monotonic() + TICK_S
+        next_look = time.monotonic() if self._guard is not None else math.inf
         while True:
-            events = self._selector.select(max(0.0, next_tick - time.monotonic()))
+            due = min(next_tick, next_look)
+            events = self._selector.select(max(0.0, due - time.monotonic()))
             ready = [key.fd for key, _ in events]
             if self._kernel_fd in ready:
                 return self._exit_seen()
             for fd in ready:
                 self._handle(fd)
+            if self._guard is not None and time.monotonic() >= next_look:
+                next_look = time.monotonic() + self._guard.tick()
             if time.monotonic() >= next_tick:
                 self._samples.tick()
                 self._note_refused_forks()
+                self._incidents.look()
                 self._look_for_server()
                 next_tick = time.monotonic() + TICK_S
+
+    def _guard_of(self, kernel: Kernel) -> Guard | None:
+        cap = kernel.session.cap
+        if cap is None or not cap.guarded:
+            return None
+
+        def processes() -> list[int]:
+            return kernel.cap.pids() or [kernel.pid, *guard_verbs.descendants(kernel.pid)]
+
+        reader = kernel.cap.meter(processes)
+        if reader is None:
+            return None
+        return Guard(
+            kernel.pid, cap, reader, kernel.directory, processes, self._incidents.say,
+            kernel.session.notebook_directory, is_ours(kernel.argv),
+        )  # fmt: skip
 
     def _handle(self, fd: int) -> None:
         if fd == self._signal_fd:
@@ -92,18 +132,30 @@ class Watch:
 
     def _pass_on_signals(self) -> None:
         for number in self._take_signals():
-            process.send(self._kernel.pid, number, group=True)
+            if number == contract.STACKS_SIGNAL:
+                self._look()
+            else:
+                process.send(self._kernel.pid, number, group=True)
         process.reap_others(self._kernel.pid)
 
     def _take_signals(self) -> list[int]:
         """The signals that wait, but SIGCHLD; who sent them is noted as evidence."""
         taken = [s for s in process.read_signals(self._signal_fd) if s.number != signal.SIGCHLD]
         for one in taken:
+            if one.number == contract.STACKS_SIGNAL:
+                continue  # meant for us, not for the kernel
             name = proc.process_name(one.sender_pid)
             self._signals.append(
                 SignalSeen(one.number, one.sender_pid, one.sender_uid, name, time.time())
             )
         return [one.number for one in taken]
+
+    def _look(self) -> None:
+        """The kernel does not answer a restart, and will be killed."""
+        try:
+            self._looker.begin()
+        except OSError as why:
+            self._samples.notes.append(f"its stacks could not be taken: {why}")
 
     def _watch_server(self) -> int | None:
         """A wake-up for the end of our parent; `_look_for_server` then asks getppid."""
@@ -155,6 +207,7 @@ class Watch:
     def _exit_seen(self) -> Exit:
         kernel = self._kernel
         self._take_signals()  # those that came with the exit
+        self._looker.end()
         ended = _status(kernel.pid)
         if kernel.relay is not None:
             kernel.relay.drain_all()
@@ -166,6 +219,8 @@ class Watch:
             marker = session.ExitMarker(kernel.session.id, time.time(), "death", "unknown")
             print(f"checkpoint-kernel: the end could not be judged: {why!r}", file=sys.stderr)
         self._clear_away(marker)
+        if ended.core_dumped:
+            self._read_core(marker)
         os.waitpid(kernel.pid, 0)
         process.reap_others(kernel.pid)
         for said in orphans.free_ports(kernel.argv, kernel.directory):
@@ -189,7 +244,9 @@ class Watch:
             self._sent,
             self._server_gone_since is not None,
             is_ours(kernel.argv),
-            self._left_running(),
+            kernel.pid,
+            kernel.argv,
+            left_running=self._left_running(),
         )
         try:
             return post_mortem.exit_seen(kernel.directory, observed)
@@ -211,6 +268,19 @@ class Watch:
             for one in alive
             if one.pid != saving
         ]
+
+    def _read_core(self, marker: session.ExitMarker) -> None:
+        """The native stack of a crash, where the user has cores written; the record stands."""
+        from . import native_stack  # with subprocess, which a kernel that lives needs not pay for
+
+        kernel = self._kernel
+        executable = shutil.which(kernel.argv[0]) or kernel.argv[0]
+        began, limit_s = kernel.session.started, native_stack.CORE_LIMIT_S
+        try:
+            found = native_stack.of_core(kernel.pid, executable, Path.cwd(), began, limit_s)
+            post_mortem.add_native_stack(kernel.directory, marker, found.text, found.why_not)
+        except (OSError, ValueError, LookupError) as why:
+            print(f"checkpoint-kernel: the core file was not read: {why}", file=sys.stderr)
 
     def _clear_away(self, marker: session.ExitMarker) -> None:
         """The snapshot process gets its grace; nothing of a dead kernel survives it.

@@ -108,13 +108,15 @@ class Incremental:
         taken: list[Taken] = []
         self._fail_at = fail_at
 
-        def write(facts: Facts, shell: Any, store: Store, report: Any, limit: Any) -> None:
+        def write(
+            facts: Facts, shell: Any, store: Store, report: Any, limit: Any, hold: Any
+        ) -> None:
             if self._fail_at == "begin":
                 raise Interrupted
             everything = replace(facts, proved=Proved(together=facts.proved.together))
             mine, full = _Listening(report), _Listening(_silent)
             _WRITE(everything, shell, self.full_store, full, _silent)
-            _WRITE(facts, shell, store, mine, limit)
+            _WRITE(facts, shell, store, mine, limit, hold)
             if self._fail_at == "commit":
                 raise Interrupted
             self.full_store.refresh()
@@ -181,7 +183,9 @@ class Forked(Incremental):
     def take(self, fail_at: str | None = None, in_frame: types.FrameType | None = None) -> Taken:
         self._fail_at = fail_at
 
-        def write(facts: Facts, shell: Any, store: Store, report: Any, limit: Any) -> None:
+        def write(
+            facts: Facts, shell: Any, store: Store, report: Any, limit: Any, hold: Any
+        ) -> None:
             if self._fail_at == "begin":
                 raise Interrupted
             everything = replace(facts, proved=Proved(together=facts.proved.together))

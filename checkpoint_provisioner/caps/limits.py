@@ -29,5 +29,9 @@ def memory_total(meminfo: Path = Path("/proc/meminfo")) -> int:
 
 def available_bytes() -> int:
     """What the machine has, or less where an enclosing cgroup allows less."""
-    enclosing = {**cgroup_v1.enclosing_limits(), **cgroup_v2.enclosing_limits()}
-    return min([memory_total(), *enclosing.values()])
+    return min([memory_total(), *enclosing().values()])
+
+
+def enclosing() -> dict[str, int]:
+    """Limits that stand on our own group or above: directory -> bytes."""
+    return {**cgroup_v1.enclosing_limits(), **cgroup_v2.enclosing_limits()}

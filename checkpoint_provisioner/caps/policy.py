@@ -1,17 +1,18 @@
 """Which limits a kernel gets: for each the best backend that can be shown to enforce, read back.
 
 `prepare` before the kernel is forked, `enter` in the child, `counters` while it lives and
-before `close`. The guard, which keeps the kernel alive under its cap, is not here.
+before `close`. Keeping the kernel alive under its cap is `guard`'s; `meter` is what it reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from checkpoint_kernel.session import Cap, Limit, Session
+from checkpoint_kernel.words import size
 
-from . import backends, cgroup_v1, cgroup_v2, group, hierarchy, limits, niceness
+from . import backends, cgroup_v1, cgroup_v2, group, hierarchy, limits, meter, niceness
 from .backends import Backend, Group
 from .group import Counters
 
@@ -61,6 +62,26 @@ class CapHandle:
         """The processes under the limits; empty where there is no group."""
         return sorted({pid for each in self._groups for pid in group.pids(each.directory)})
 
+    def meter(self, processes: Callable[[], Iterable[int]]) -> meter.Meter | None:
+        """What reads the memory used under the cap and every limit around it; None: no limit.
+
+        `processes`: the kernel and its children, for where there is no group.
+        """
+        if self.cap is None:
+            return None
+        levels = [
+            meter.Level(limit_bytes, meter.of_group(Path(directory)), own=False)
+            for directory, limit_bytes in limits.enclosing().items()
+            if Path(directory).is_dir()  # not one that is out of sight
+        ]
+        if self._group is not None:
+            read = meter.of_group(self._group.directory)
+            levels.append(meter.Level(self.cap.cap_bytes, read, own=True))
+        elif self.cap.backend == "none":
+            read = meter.of_processes(processes)
+            levels.append(meter.Level(self.cap.cap_bytes, read, own=True))
+        return meter.Meter(levels)
+
     def kill_all(self) -> None:
         """SIGKILL every process under the limits; nothing where there is no group."""
         for each in self._groups:
@@ -103,7 +124,7 @@ def prepare(
     ValueError, for limits that `config.parse` would have refused.
     """
     ways = backends.best_first(group.name_for(name), nice)
-    cap, made, refused = None, None, tuple[str, ...]()
+    cap, made, refused = _around_us(soft_limit), None, tuple[str, ...]()
     if memory_limit is not None:
         cap, made, refused = _memory(ways, memory_limit, soft_limit)
     others: list[tuple[Limit, Group | None]] = []
@@ -131,6 +152,24 @@ def remove_stale(session: Session) -> list[str]:
 
 
 # --- one limit each ---
+
+
+def _around_us(soft_limit: str) -> Cap | None:
+    """The limit of a container or slice, which holds for a kernel without one of its own."""
+    found = limits.enclosing()
+    where = min(found, key=lambda key: found[key], default=None)
+    if where is None or found[where] >= limits.memory_total():
+        return None
+    limit_bytes = found[where]
+    return Cap(
+        configured=size(limit_bytes),
+        cap_bytes=limit_bytes,
+        soft_bytes=min(limits.resolve(soft_limit, limit_bytes), limit_bytes),
+        backend="container",
+        enforced=True,
+        detail=f"{limit_bytes} bytes for everything in {where}, where the server runs too",
+        counted_in=where if Path(where).is_dir() else None,
+    )
 
 
 def _memory(
@@ -164,6 +203,7 @@ def _memory(
         enforced=made is not None,
         detail=detail,
         cgroup=None if made is None else str(made.directory),
+        counted_in=None if made is None else str(made.directory),
     )
     return cap, made, refused
 

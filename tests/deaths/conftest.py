@@ -10,17 +10,27 @@ import pytest
 from victim import Victim
 
 
-@pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Victim]]:
-    """Starts a kernel in directories of this test alone; it is gone when the test ends."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Only heard where this directory is named on the command line."""
+    parser.addoption("--matrix", metavar="FILE", help="write the verdicts as a table")
+
+
+def private_directories(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Jupyter's directories below `root`; no notebook of an outer server."""
     for variable, name in (
         ("JUPYTER_DATA_DIR", "data"),
         ("JUPYTER_RUNTIME_DIR", "runtime"),
         ("IPYTHONDIR", "ipython"),
         ("TMPDIR", "."),
     ):
-        monkeypatch.setenv(variable, str(tmp_path / name))
+        monkeypatch.setenv(variable, str(root / name))
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Victim]]:
+    """Starts a kernel in directories of this test alone; it is gone when the test ends."""
+    private_directories(monkeypatch, tmp_path)
     victims: list[Victim] = []
 
     def one(**given: Any) -> Victim:

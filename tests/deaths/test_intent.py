@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -18,17 +17,6 @@ from checkpoint_kernel import contract, session
 from checkpoint_provisioner.launch import Launch
 
 Start = Callable[..., Victim]
-HANGS = """
-import signal, time
-from pathlib import Path
-for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, signal.SIG_IGN)
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
-Path('{sign}').touch()
-import ctypes
-while True:
-    ctypes.PyDLL(None).sleep(1000)  # holds the GIL: no thread of the kernel can answer
-"""
 
 
 def test_a_restart_is_clean_no_death_and_quick(start: Start) -> None:
@@ -71,22 +59,6 @@ def test_restart_pressed_on_a_dead_kernel_does_not_hide_its_death(start: Start) 
     assert (ended.kind, ended.cause) == ("death", "killed")
 
 
-@pytest.mark.vm
-def test_a_restart_of_a_kernel_that_does_not_answer_is_hung(start: Start, tmp_path: Path) -> None:
-    victim = start()
-    sign = tmp_path / "hangs"
-    victim.begin_and_wait(HANGS.replace("{sign}", str(sign)), sign)
-    before = victim.directory
-    victim.manager.shutdown_wait_time = 1.0
-    plan = victim.restart()
-    ended = session.load_exit(before)
-    assert ended is not None
-    assert (ended.kind, ended.cause) == ("hung", "hung")
-    assert plan.kind == "clean"
-    record = json.loads((before.parent.parent / contract.DEATHS / str(ended.death)).read_bytes())
-    assert (record["cause"], record["cell"]) == ("hung", 1)
-
-
 def test_interrupting_is_not_asking_for_the_end(start: Start) -> None:
     victim = start()
     victim.begin("import time\ntime.sleep(0.5)")
@@ -110,23 +82,6 @@ def test_leftovers_in_the_kernels_group_do_not_survive_its_death(start: Start) -
     until(lambda: not alive(child), "the end of the kernel's child", 5)
 
 
-def test_the_kernel_does_not_outlive_a_killed_supervisor_and_the_next_start_judges(
-    start: Start,
-) -> None:
-    victim = start(config={"memory_limit": "1G"})
-    victim.run("x = 1")
-    pid, before, cap = victim.kernel_pid, victim.directory, victim.session().cap
-    os.kill(victim.supervisor_pid, signal.SIGKILL)
-    victim.wait_for_death()
-    assert not alive(pid)
-    victim.restart(now=True)
-    ended = session.load_exit(before)
-    assert ended is not None
-    assert ended.kind == "death"
-    if cap is not None and cap.cgroup is not None:
-        assert not Path(cap.cgroup).exists()
-
-
 def test_a_supervisor_that_hangs_does_not_keep_a_kernel_from_being_killed(start: Start) -> None:
     victim = start()
     pid, supervisor, before = victim.kernel_pid, victim.supervisor_pid, victim.directory
@@ -137,42 +92,6 @@ def test_a_supervisor_that_hangs_does_not_keep_a_kernel_from_being_killed(start:
     ended = session.load_exit(before)
     assert ended is not None
     assert (ended.kind, ended.death) == ("restart", None)
-
-
-SERVER = """
-import sys, time
-from jupyter_client.manager import KernelManager
-km = KernelManager(kernel_name=sys.argv[1])
-km.start_kernel(env={**__import__("os").environ, "JPY_SESSION_NAME": sys.argv[2]})
-kc = km.blocking_client(); kc.start_channels(); kc.wait_for_ready(timeout=30)
-kc.execute_interactive("x = 1", timeout=30)
-print(km.provisioner.pid, km.provisioner.session_directory, flush=True)
-time.sleep(1000)
-"""
-
-
-def test_a_killed_server_takes_its_kernel_along_and_is_the_cause(
-    start: Start, tmp_path: Path
-) -> None:
-    notebook = str(tmp_path / "work.ipynb")
-    kernelspec = start(env={"JPY_SESSION_NAME": str(tmp_path / "other.ipynb")})
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, kernelspec.manager.kernel_name, notebook],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert server.stdout is not None
-    pid, _, directory = server.stdout.readline().strip().partition(" ")
-    server.kill()
-    server.wait()
-    # At once, while the old kernel may still be saving: its directory is waited for.
-    victim = start(env={"JPY_SESSION_NAME": notebook})
-    assert not alive(int(pid))
-    assert victim.directory.parent == Path(directory).parent
-    ended = session.load_exit(Path(directory))
-    assert ended is not None
-    assert (ended.kind, ended.cause) == ("death", "server-gone")
 
 
 def test_a_kernel_whose_start_nobody_waits_for_any_more_is_ended(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 from jupyter_client.manager import KernelManager
 
 from checkpoint_kernel import contract, session
@@ -17,6 +18,7 @@ from checkpoint_kernel.session import ExitMarker, Plan, Session
 # Multiplies every wait: an emulated machine is 15 times slower than this one.
 SLOW = float(os.environ.get("CHECKPOINT_KERNEL_SLOW", "1"))
 OURS = ["python", "-m", "checkpoint_kernel", "-f", "{connection_file}"]
+RECORD_SCHEMA = Path(__file__).parents[2] / "docs" / "death-record.schema.json"
 FOREIGN = ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 
 
@@ -31,8 +33,10 @@ class Victim:
         env: dict[str, str] | None = None,
         ready: bool = True,
         provisioned: bool = True,
+        name: str | None = None,
+        started: bool = True,
     ) -> None:
-        name = f"victim{len(list(root.glob('data/kernels/*')))}"
+        name = name or f"victim{len(list(root.glob('data/kernels/*')))}"
         directory = root / "data" / "kernels" / name
         directory.mkdir(parents=True)
         stanza = {"provisioner_name": contract.PROVISIONER_NAME, "config": config or {}}
@@ -49,8 +53,14 @@ class Victim:
         (directory / "kernel.json").write_text(json.dumps(spec))
         self.manager = KernelManager(kernel_name=name)
         self.client: Any = None
+        self._root = root
+        if started:
+            self.start(env, ready)
+
+    def start(self, env: dict[str, str] | None = None, ready: bool = True) -> None:
+        """Start the first kernel, unless that was done."""
         passed = {} if env is None else {"env": {**os.environ, **env}}
-        self.manager.start_kernel(cwd=str(root), **passed)
+        self.manager.start_kernel(cwd=str(self._root), **passed)
         if ready:
             self.connect()
 
@@ -116,6 +126,7 @@ class Victim:
         assert marker.death is not None, f"no death on record: {marker}"
         path = self.directory.parent.parent / contract.DEATHS / marker.death
         record: dict[str, Any] = json.loads(path.read_bytes())
+        jsonschema.validate(record, json.loads(RECORD_SCHEMA.read_bytes()))
         return record
 
     def deaths(self) -> list[Path]:

@@ -128,7 +128,7 @@ class Notebook:
                 self._deaths_seen += 1
             if cell is not None and state == "idle":
                 cell.idle = True
-        elif cell is not None and kind in ("execute_reply", "kernel_info_reply"):
+        elif cell is not None and kind in ("execute_reply", "kernel_info_reply", "usage_reply"):
             cell.reply = content
         elif cell is not None and kind in ("stream", "display_data", "execute_result", "error"):
             cell.outputs.append({"output_type": kind, **content})
@@ -219,6 +219,13 @@ class Notebook:
     def send_comm(self, comm_id: str, data: dict[str, Any]) -> None:
         """A widget's message to the kernel: nothing answers it."""
         self._send("comm_msg", {"comm_id": comm_id, "data": data})
+
+    def usage(self) -> dict[str, Any]:
+        """What the display of memory and CPU asks the kernel, beside the cells."""
+        cell = self._cells[self._send("usage_request", {}, "control")]
+        assert self._wait(lambda: cell.reply is not None, 60), "the kernel did not answer"
+        assert cell.reply is not None
+        return cell.reply
 
     def eval(self, expression: str) -> Any:
         """The value of an expression, by `repr` and `literal_eval`, without touching history."""

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from checkpoint_kernel import contract, durable, manifest
+from checkpoint_kernel import contract, durable, environment, manifest
+from checkpoint_kernel.environment import Environment, Python, State
 from checkpoint_kernel.manifest import Manifest, Skipped, Unit
 from checkpoint_provisioner import cli
 
@@ -247,6 +249,49 @@ def test_deaths_explains_the_newest_in_words(jupyter: Jupyter) -> None:
     assert f"What to do: {DEATH['remedy']}" in text
 
 
+def test_deaths_are_counted_by_cause_notebook_and_line_and_survived_ones_apart(
+    jupyter: Jupyter,
+) -> None:
+    train = jupyter.notebook("train-1", "/work/train.ipynb")
+    other = jupyter.notebook("other-2", "/work/other.ipynb")
+    for second in (1, 3):
+        jupyter.death(train, f"{second}", time=f"2026-11-23T08:00:0{second}.000+00:00", line=second)
+    jupyter.death(other, "a", time="2026-11-23T08:00:02.000+00:00", notebook="/work/other.ipynb")
+    jupyter.death(train, "4", time="2026-11-23T08:00:04.000+00:00", cause="aborted", source=None)
+    jupyter.death(train, "5", schema_version=2, cause="memory-cap-interrupt", survived=True)
+    summary = jupyter.json("deaths", "--summary")
+    assert (summary["deaths"], summary["survived"]) == (4, 1)
+    assert summary["causes"][0] == {"cause": "segmentation-fault", "count": 3}
+    assert summary["places"][0] == {
+        "cause": "segmentation-fault",
+        "notebook": "/work/train.ipynb",
+        "line": 3,
+        "source": "ctypes.string_at(0)",
+        "count": 2,
+        "first": "2026-11-23T08:00:01.000+00:00",
+        "last": "2026-11-23T08:00:03.000+00:00",
+    }
+    assert [place["cause"] for place in summary["places"][1:]] == ["aborted", "segmentation-fault"]
+    assert summary["interrupts"][0]["cause"] == "memory-cap-interrupt"
+    text = jupyter.run("deaths", "--summary").stdout
+    assert "Deaths: 4 (segmentation-fault 3, aborted 1)" in text
+    assert "Interrupted near the memory limit, and survived: 1" in text
+    assert jupyter.json("deaths", "other.ipynb", "--summary")["deaths"] == 1
+    assert [entry["deaths"] for entry in jupyter.json("list", "train.ipynb")] == [3]
+    assert "memory-cap-interrupt (survived)" in jupyter.run("deaths").stdout
+
+
+def test_a_summary_of_no_deaths_is_empty(jupyter: Jupyter) -> None:
+    assert jupyter.json("deaths", "--summary")["places"] == []
+    assert "No kernel has died" in jupyter.run("deaths", "--summary").stdout
+
+
+def test_what_repeats_is_said_with_the_newest_death(jupyter: Jupyter) -> None:
+    again = {"count": 2, "said": "The kernel has now died twice of this cause at this line."}
+    jupyter.death(jupyter.notebook("train-1", "/work/train.ipynb"), "a", repeated=again)
+    assert again["said"] in jupyter.run("deaths").stdout
+
+
 def test_a_damaged_death_record_is_named_and_the_others_are_shown(jupyter: Jupyter) -> None:
     train = jupyter.notebook("train-1", "/work/train.ipynb")
     jupyter.death(train, "a")
@@ -269,3 +314,73 @@ def test_usage_errors_end_with_status_2(jupyter: Jupyter) -> None:
     assert jupyter.run("frobnicate").returncode == 2
     assert jupyter.run("show").returncode == 2
     assert jupyter.run("prune", "--keep", "0").returncode == 2
+
+
+# --- env ---
+
+
+def environment_of(directory: Path, session: str, notebook: str | None = None) -> None:
+    path = directory / contract.SESSIONS / session
+    path.mkdir(parents=True)
+    python = Python("3.11.7", "/envs/science", "CPython", "Linux")
+    environment.save(path, Environment(session, notebook, python, State(0.0, {"numpy": "2.1.0"})))
+
+
+def test_env_finds_a_session_by_its_id_its_checkpoint_or_its_notebook(jupyter: Jupyter) -> None:
+    train = jupyter.notebook("train-1", "/work/train.ipynb")
+    first, second = "20261123-070000-aaaaaa", "20261124-070000-bbbbbb"
+    environment_of(train, first)
+    environment_of(train, second)
+    (train / contract.SESSIONS / "20261125-070000-cccccc").mkdir()  # its kernel left nothing
+    m = jupyter.checkpoint(train, 1, id="20261123-080000-dddddd", session=first)
+    for wanted, session in (
+        (first, first),
+        (second[:9], second),
+        (m.id, first),
+        ("20261123-08", first),
+        ("20261123", first),  # of a session and of its checkpoint
+        ("train.ipynb", second),
+        ("/work/train.ipynb", second),
+    ):
+        assert f"session {session} ran with" in jupyter.run("env", wanted).stdout, wanted
+    assert jupyter.json("env", first)["now"]["packages"] == {"numpy": "2.1.0"}
+    yml = jupyter.run("env", first, "--format", "environment.yml").stdout
+    assert yaml.safe_load(yml)["dependencies"][0] == "python=3.11.7"
+
+
+def test_env_finds_the_environment_of_a_pruned_session(jupyter: Jupyter) -> None:
+    train = jupyter.notebook("train-1", "/work/train.ipynb")
+    session = "20261123-070000-aaaaaa"
+    environment_of(train, session)
+    (train / contract.ENVIRONMENTS).mkdir()
+    directory = train / contract.SESSIONS / session
+    (directory / contract.ENVIRONMENT_FILE).rename(
+        train / contract.ENVIRONMENTS / f"{session}.json"
+    )
+    directory.rmdir()
+    assert f"session {session} ran with" in jupyter.run("env", session).stdout
+    assert f"session {session} ran with" in jupyter.run("env", "train.ipynb").stdout
+
+
+def test_env_refuses_what_is_unknown_ambiguous_or_was_never_left(jupyter: Jupyter) -> None:
+    train = jupyter.notebook("train-1", "/work/train.ipynb")
+    jupyter.notebook("train-2", "/home/train.ipynb")
+    environment_of(train, "20261123-070000-aaaaaa")
+    environment_of(train, "20261123-070000-bbbbbb")
+    (train / contract.SESSIONS / "20261125-070000-cccccc").mkdir()
+    damaged = train / contract.SESSIONS / "20261126-070000-dddddd"
+    damaged.mkdir()
+    (damaged / contract.ENVIRONMENT_FILE).write_text("[]")
+    for wanted, said in (
+        ("20261123", "2 sessions"),
+        ("zzz", "no session, checkpoint or notebook zzz"),
+        ("train.ipynb", "2 notebooks are called train.ipynb"),
+        ("train-2", "no session of /home/train.ipynb"),
+        ("20261125", "has not left what it ran with"),
+        ("20261126", "cannot be read"),
+    ):
+        done = jupyter.run("env", wanted)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert said in done.stderr
+    assert jupyter.run("env").returncode == 2
+    assert jupyter.run("env", "x", "--format", "Pipfile").returncode == 2

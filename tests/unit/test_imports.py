@@ -18,7 +18,10 @@ ROOT = Path(__file__).parents[2]
 KERNEL_MODULES = sorted(path.stem for path in (ROOT / "checkpoint_kernel").glob("*.py"))
 PROVISIONER_MODULES = sorted(path.stem for path in (ROOT / "checkpoint_provisioner").glob("*.py"))
 # The one small part of the kernel's half that the server's half may know.
-SHARED = {"contract", "durable", "flight_recorder", "manifest", "session", "words"}
+SHARED = {
+    *("contract", "durable", "environment", "environment_reader", "flight_recorder", "last_fault"),
+    *("manifest", "session", "words"),
+}
 
 
 def imported_by(statement: str) -> set[str]:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from checkpoint_kernel.flight_recorder import Flight
+from checkpoint_kernel.last_fault import Fault, LastFault
 from checkpoint_kernel.session import Cap, Intent, Plan, Session, Settings
 from checkpoint_provisioner import report
 from checkpoint_provisioner.evidence import Evidence, Exit, Memory, OomKills, SignalSeen
+from checkpoint_provisioner.proc import Limits
 from checkpoint_provisioner.verdict import judge
 
 CAP = Cap("700M", 700 * 2**20, 595 * 2**20, "cgroup v1", True, "")
@@ -143,6 +145,112 @@ def test_sigkill_while_memory_was_low_points_to_a_userspace_oom_daemon() -> None
     assert "OOM daemon" in found.because
 
 
+def test_a_childs_oom_kill_does_not_explain_a_sigkill_that_the_kernel_log_does_not_name() -> None:
+    found = judge(
+        evidence(signal.SIGKILL, cap=CAP, oom=OomKills(1, True, ()), kernel_log_read=True)
+    )
+    assert (found.cause, found.confidence) == ("killed", "likely")
+    assert "child" in found.because
+
+
+def test_a_shared_groups_oom_kill_was_another_process_where_the_kernel_log_is_silent() -> None:
+    shared = OomKills(1, False, (), own_group=False)
+    found = judge(evidence(signal.SIGKILL, oom=shared, kernel_log_read=True))
+    assert (found.cause, found.confidence) == ("killed", "proof")
+    assert "kernel log names no OOM kill" in found.because
+
+
+def test_sigkill_without_any_counter_is_likely_only() -> None:
+    found = judge(evidence(signal.SIGKILL))
+    assert (found.cause, found.confidence) == ("killed", "likely")
+
+
+# --- limits, and signals that the process's own doing may have caused ---
+
+
+@pytest.mark.parametrize(
+    ("number", "limits", "expected", "confidence"),
+    [
+        # The soft limit has gone up by a second when SIGXCPU comes.
+        (signal.SIGXCPU, Limits(60.0, 61, None, None), "cpu-limit", "proof"),
+        (signal.SIGXCPU, Limits(5.0, 61, None, None), "cpu-limit", "likely"),
+        (signal.SIGXCPU, Limits(5.0, None, None, None), "cpu-limit", "likely"),
+        (signal.SIGKILL, Limits(60.0, 60, 60, None), "cpu-limit", "proof"),
+        (signal.SIGKILL, Limits(5.0, 60, 60, None), "killed", "likely"),
+        (signal.SIGXFSZ, Limits(5.0, None, None, 2**20), "file-size-limit", "proof"),
+        (signal.SIGXFSZ, Limits(5.0, None, None, None), "file-size-limit", "likely"),
+    ],
+)
+def test_a_limit_is_proof_only_where_it_was_reached(
+    number: int, limits: Limits, expected: str, confidence: str
+) -> None:
+    found = judge(evidence(number, limits=limits))
+    assert (found.cause, found.confidence) == (expected, confidence)
+
+
+def test_an_oom_kill_comes_before_the_limit_of_cpu_time() -> None:
+    found = evidence(
+        signal.SIGKILL, cap=CAP, oom=OomKills(1, True, ()), limits=Limits(60.0, 60, 60, None)
+    )
+    assert cause(found) == "oom-killed-by-cap"
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGPIPE, signal.SIGSYS, signal.SIGPROF])
+def test_a_signal_that_its_own_doing_may_have_caused_is_likely_only(number: int) -> None:
+    found = judge(evidence(number))
+    assert (found.cause, found.confidence) == ("terminated", "likely")
+
+
+def test_a_signal_that_the_kernel_sent_itself_is_told_as_such() -> None:
+    itself = dataclasses.replace(BUSY, sent_itself="SIGALRM")
+    found = judge(evidence(signal.SIGALRM, flight=itself))
+    assert (found.confidence, "code in the kernel sent" in found.because) == ("proof", True)
+
+
+def test_a_sender_of_long_ago_is_not_the_sender_of_the_signal_that_ended_it() -> None:
+    seen = SignalSeen(signal.SIGTERM, 42, 1000, "person", 100.0)
+    found = judge(evidence(signal.SIGTERM, signals=(seen,)))
+    assert found.cause == "terminated"
+    assert "42" not in found.because
+
+
+# --- a foreign kernel behind a shell script ---
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [(137, "killed"), (139, "segmentation-fault"), (134, "aborted"), (143, "terminated")],
+)
+def test_a_wrappers_code_over_128_is_its_programs_signal_and_likely(
+    code: int, expected: str
+) -> None:
+    found = judge(evidence(code=code, is_ours=False, flight=None))
+    assert (found.cause, found.confidence) == (expected, "likely")
+    assert str(code) in found.because
+
+
+def test_a_wrapper_whose_program_was_oom_killed_is_known_by_the_counters() -> None:
+    # The kernel log names the program, whose number nobody told us.
+    found = evidence(
+        code=137,
+        is_ours=False,
+        flight=None,
+        cap=CAP,
+        oom=OomKills(1, True, ()),
+        kernel_log_read=True,
+    )
+    assert cause(found) == "oom-killed-by-cap"
+
+
+@pytest.mark.parametrize("code", [126, 127, 128, 129 + 64, 255])
+def test_other_codes_of_a_wrapper_are_codes(code: int) -> None:
+    assert cause(evidence(code=code, is_ours=False, flight=None)) == "exited"
+
+
+def test_a_code_over_128_of_our_own_kernel_is_a_code() -> None:
+    assert cause(evidence(code=137)) == "exited"
+
+
 def test_the_sender_of_sigterm_is_named() -> None:
     seen = SignalSeen(signal.SIGTERM, 42, 1000, "slurmstepd", 999.0)
     assert "42 (slurmstepd)" in judge(evidence(signal.SIGTERM, signals=(seen,))).because
@@ -185,10 +293,101 @@ def test_a_python_fatal_error_about_recursion_is_a_stack_overflow() -> None:
     assert cause(evidence(signal.SIGABRT, stderr_tail=said)) == "stack-overflow"
 
 
-def test_one_frame_over_sixty_times_is_a_stack_overflow() -> None:
-    frames = '  File "/tmp/ipykernel_7/1.py", line 2 in f\n' * 99
-    faults = f"Fatal Python error: Segmentation fault\n\nCurrent thread 0x1:\n{frames}"
-    assert cause(evidence(signal.SIGSEGV, faults=faults)) == "stack-overflow"
+# --- crashes: what failed, and whether anything had ---
+
+RECURSION = (
+    "Fatal Python error: Segmentation fault\n\nCurrent thread 0x1:\n"
+    + '  File "/tmp/ipykernel_7/1.py", line 2 in f\n' * 99
+)
+STACK = 0x7FFC_0000_0000
+
+
+def at(address: int | None, number: int = signal.SIGSEGV, code: int = 1) -> LastFault:
+    return LastFault(Fault(number, code, address, None, None, STACK, 0x4000))
+
+
+def sent_by(pid: int, number: int) -> LastFault:
+    return LastFault(Fault(number, 0, None, pid, 1000, STACK, 0x4000))
+
+
+def test_one_frame_over_sixty_times_is_likely_a_stack_overflow() -> None:
+    found = judge(evidence(signal.SIGSEGV, faults=RECURSION))
+    assert (found.cause, found.confidence) == ("stack-overflow", "likely")
+
+
+def test_a_fault_at_the_stack_pointer_is_proof_of_a_stack_overflow() -> None:
+    found = judge(evidence(signal.SIGSEGV, last_fault=at(STACK - 8)))
+    assert (found.cause, found.confidence) == ("stack-overflow", "proof")
+
+
+def test_a_null_pointer_at_the_bottom_of_a_recursion_is_no_stack_overflow() -> None:
+    found = judge(evidence(signal.SIGSEGV, faults=RECURSION, last_fault=at(0)))
+    assert (found.cause, found.confidence) == ("segmentation-fault", "proof")
+    assert "null pointer" in found.because
+
+
+def test_a_fault_in_a_large_frame_of_a_recursion_is_likely_a_stack_overflow() -> None:
+    found = judge(evidence(signal.SIGSEGV, faults=RECURSION, last_fault=at(STACK + 2**20)))
+    assert (found.cause, found.confidence) == ("stack-overflow", "likely")
+
+
+def test_a_write_that_runs_off_the_upper_end_of_the_stack_is_no_stack_overflow() -> None:
+    found = evidence(signal.SIGSEGV, last_fault=at(STACK + 2**16))
+    assert cause(found) == "segmentation-fault"
+
+
+def test_the_fault_in_the_kernel_log_serves_where_there_is_no_witness() -> None:
+    said = f"bash[7]: segfault at {STACK - 8:x} ip 00007f35 sp {STACK:x} error 6 in bash[5,56+15]"
+    found = judge(evidence(signal.SIGSEGV, kernel_log=said, is_ours=False, flight=None))
+    assert (found.cause, found.confidence) == ("stack-overflow", "proof")
+
+
+def test_a_segfault_that_somebody_sent_says_that_nothing_had_failed() -> None:
+    seen = evidence(
+        signal.SIGSEGV,
+        last_fault=sent_by(42, signal.SIGSEGV),
+        fault_sender="timeout",
+        faults=FAULTS,
+    )
+    assert "process 42 (timeout) of user 1000 sent SIGSEGV: nothing in it had failed" in (
+        judge(seen).because
+    )
+
+
+def test_a_recursion_that_somebody_ends_by_sigsegv_is_no_stack_overflow() -> None:
+    seen = evidence(signal.SIGSEGV, last_fault=sent_by(42, signal.SIGSEGV), faults=RECURSION)
+    assert cause(seen) == "segmentation-fault"
+
+
+def test_a_fault_of_another_signal_than_the_one_that_ended_it_says_nothing() -> None:
+    found = judge(evidence(signal.SIGSEGV, last_fault=at(STACK - 8, signal.SIGBUS)))
+    assert found.cause == "segmentation-fault"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGBUS, 2, "behind the end of a mapped file"),
+        (signal.SIGBUS, 4, "hardware error"),
+        (signal.SIGFPE, 1, "division of an integer by zero"),
+        (signal.SIGSEGV, 2, "access is not allowed"),
+    ],
+)
+def test_the_kind_of_fault_is_told(number: int, code: int, words: str) -> None:
+    assert words in judge(evidence(number, last_fault=at(0x5000, number, code))).because
+
+
+def test_a_text_on_stderr_long_before_an_abort_is_likely_only() -> None:
+    # A child's, perhaps, which wrote to the same descriptor.
+    said = "double free or corruption (out)\n" + "epoch 7: loss 0.1\n" * 99
+    found = judge(evidence(signal.SIGABRT, stderr_tail=said))
+    assert (found.cause, found.confidence) == ("aborted", "likely")
+
+
+def test_os_abort_is_told_as_such_whatever_stands_on_stderr() -> None:
+    itself = dataclasses.replace(BUSY, sent_itself="SIGABRT")
+    found = judge(evidence(signal.SIGABRT, flight=itself, stderr_tail="double free or corruption"))
+    assert "code in the kernel sent SIGABRT" in found.because
 
 
 def test_the_line_is_the_cells_frame_in_the_thread_that_failed() -> None:
@@ -204,6 +403,24 @@ def test_os_exit_in_a_cell_is_exited_with_its_code() -> None:
     found = judge(evidence(code=3))
     assert found.cause == "exited"
     assert "code 3" in found.because
+
+
+@pytest.mark.parametrize(
+    ("flight", "left", "words"),
+    [
+        (dataclasses.replace(BUSY, exiting="os._exit(3)"), LastFault(), "by os._exit(3)"),
+        (dataclasses.replace(BUSY, exiting="atexit"), LastFault(exit_status=3), "interpreter's"),
+        (BUSY, LastFault(exit_status=3), "C's exit()"),
+        (BUSY, LastFault(), "C's _exit()"),
+        (BUSY, LastFault(absent="no witness"), "without a word"),
+    ],
+)
+def test_the_way_out_is_told_as_far_as_it_left_witnesses(
+    flight: Flight, left: LastFault, words: str
+) -> None:
+    because = judge(evidence(code=3, flight=flight, last_fault=left)).because
+    assert words in because
+    assert because.endswith("without a word") == (left.absent is not None)
 
 
 def test_status_zero_that_nobody_asked_for_is_a_death() -> None:
@@ -292,6 +509,18 @@ def test_a_session_of_an_earlier_boot_ended_with_its_machine() -> None:
     assert "machine" in judge(evidence(same_boot=False)).because
 
 
+def test_a_supervisor_that_was_killed_while_the_server_lives_leaves_the_cause_unknown() -> None:
+    found = judge(evidence(server_lives=True))
+    assert (found.cause, found.confidence) == ("unknown", "unknown")
+    assert "supervisor" in found.because
+
+
+def test_a_kernel_that_saw_its_supervisor_go_makes_a_lost_server_likely_only() -> None:
+    gone = dataclasses.replace(BUSY, exiting="parent gone")
+    found = judge(evidence(flight=gone))
+    assert (found.cause, found.confidence) == ("server-gone", "likely")
+
+
 def test_an_unseen_end_is_likely_only() -> None:
     found = judge(evidence())
     assert (found.cause, found.confidence) == ("server-gone", "likely")
@@ -318,7 +547,7 @@ def test_the_line_is_found_although_no_thread_is_marked_as_the_current_one() -> 
 def test_the_record_has_every_field_that_the_design_promises() -> None:
     found = evidence(signal.SIGSEGV, faults=FAULTS)
     record = report.build(found, judge(found))
-    assert record["schema_version"] == 1
+    assert record["schema_version"] == 2
     assert record["time"] == "1970-01-01T00:16:40.000+00:00"
     assert (record["cause"], record["signal"]) == ("segmentation-fault", "SIGSEGV")
     assert (record["cell"], record["line"], record["source"]) == (3, 2, "crash(x)")

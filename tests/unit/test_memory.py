@@ -20,7 +20,7 @@ def cap(directory: Path, used_mb: int, cache_mb: int = 0, usage: str = "memory.c
     (directory / "memory.stat").write_text(
         f"anon {(used_mb - cache_mb) * MB}\ninactive_file {cache_mb * MB}\nactive_file 0\n"
     )
-    return Cap("500M", 500 * MB, 425 * MB, "cgroup v2", True, "", str(directory))
+    return Cap("500M", 500 * MB, 425 * MB, "cgroup v2", True, "", str(directory), str(directory))
 
 
 @pytest.mark.parametrize("usage", ["memory.current", "memory.usage_in_bytes"])
@@ -35,7 +35,8 @@ def test_page_cache_that_can_be_reclaimed_is_left_too(tmp_path: Path) -> None:
 def test_a_snapshot_that_may_not_fit_is_refused_with_the_figures(tmp_path: Path) -> None:
     said = memory.refusal(cap(tmp_path, 400), last_private_bytes=100 * MB)
     assert said == (
-        "100 MB are left below the memory limit of 500M, and a snapshot may need 152 MB"
+        "100 MB are left below the memory limit of 500M, and the process "
+        "that writes them may need 152 MB"
     )
 
 

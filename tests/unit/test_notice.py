@@ -227,6 +227,60 @@ def test_why_shows_cause_and_last_words_and_nothing_twice() -> None:
     assert text.count("In[3], line 2") == 1
 
 
+def test_why_shows_what_a_record_of_version_2_holds_and_only_what_is_there() -> None:
+    record = {
+        **DEATH,
+        "cause": "oom-killed-by-cap",
+        "confidence": "proof",
+        "container_code": 137,
+        "container_code_meaning": "128 + 9, SIGKILL: a kill that cannot be refused",
+        "explained": [{"text": "MemoryError", "meaning": "memory was refused"}],
+        "cap": {"configured": "700M", "cap_bytes": 700 << 20},
+        "enforcement": {"level": "hard", "said": "The memory limit of 700M was enforced."},
+        "memory_curve": [[-60.0, 100 << 20], [-30.0, 350 << 20], [0.0, 700 << 20]],
+        "events": [{"said": "A worker was killed.", "kind": "x", "time": 1.0, "extra": {}}],
+        "gpu": {
+            "devices": [{"index": 0, "name": "T4", "used_bytes": 1 << 30, "total_bytes": 4 << 30}],
+            "processes": [{"pid": 4, "name": "python", "used_bytes": None}],
+            "xids": ["NVRM: Xid 31"],
+        },
+        "environment_changes": {
+            "python": None, "added": {}, "removed": {"old": "1"}, "changed": {"numpy": ["1", "2"]},
+            "conda_revision": [3, 4], "since": "2026-01-01",
+        },
+        "repeated": {"said": "The kernel has now died twice of this cause at this line."},
+        "native_stack": "#0 crash",
+        "evidence": {"notes": ["nvidia-smi --query-gpu did not answer in 2.0 s"]},
+        "stacks": "\n".join(f"line {n}" for n in range(99)),
+    }  # fmt: skip
+    lines = notice.why(record).splitlines()
+    assert lines[1].endswith("; a container shows 137 (128 + 9, SIGKILL: a kill that cannot be "
+                             "refused)")  # fmt: skip
+    for line in (
+        "The kernel has now died twice of this cause at this line.",
+        "`MemoryError` on stderr: memory was refused",
+        "The memory limit of 700M was enforced.",
+        "Memory over the last 60 s: ▂▅█ 700.0 MB at the end, 700.0 MB at most of 700M",
+        "GPU 0 after the death: T4, 1.0 GB of 4.0 GB in use",
+        "  process 4 (python)",
+        "  the driver reported: NVRM: Xid 31",
+        "Changed since the last healthy session: numpy 1 -> 2, old 1 removed, "
+        "conda revision 3 -> 4",
+        "Before: A worker was killed.",
+        "Not to be had: nvidia-smi --query-gpu did not answer in 2.0 s",
+        "Stack of the compiled code:",
+        "line 39",
+    ):
+        assert line in lines, line
+    assert "line 40" not in lines
+    assert len(notice.why(DEATH).splitlines()) == 3
+
+
+def test_why_passes_over_parts_that_it_cannot_read() -> None:
+    odd = {**DEATH, "memory_curve": [1, 2], "gpu": "yes", "repeated": 3, "events": {"a": 1}}
+    assert notice.why(odd) == notice.why(DEATH)
+
+
 class TestWhatIsNotInIt:
     def missed(self, cell: int, running: bool, **fields: Any) -> list[str]:
         death = {**DEATH, "cell": cell, "cell_running": running}

@@ -226,6 +226,30 @@ def test_the_same_cell_killing_again_is_said_with_the_number() -> None:
     assert decide([one, two, other], manifests).warnings == ()
 
 
+def test_deaths_of_one_cause_at_one_line_are_said_once_with_what_they_share() -> None:
+    manifests = [checkpoint(1, "a")]
+    one = past("a", cell_sha256="s")
+    two = past("b", given("c1"), line="a", cell_sha256="s", same_deaths=2, in_common=("x", "y"))
+    edited = past("c", given("c1"), line="a", cell_sha256="t", same_deaths=3, in_common=("x",))
+    (said,) = decide([one, two], manifests).warnings
+    assert said == (
+        "This cell has now killed the kernel twice, of the same cause at the same line. "
+        "In common: x; y."
+    )
+    (said,) = decide([one, two, edited], manifests).warnings
+    assert said == "The kernel has now died 3 times of this cause at this line. In common: x."
+    (said,) = decide([one, one, two], manifests).warnings
+    assert said.startswith("This cell has now killed the kernel 3 times in a row, and it has died ")
+
+
+def test_a_repeated_death_is_said_where_nothing_is_restored_too() -> None:
+    again = past("b", cell_sha256="s", same_deaths=2)
+    for settings in ({"restore": "never"}, {}):
+        chosen = decide([past("a", cell_sha256="s"), again], [], **settings)
+        assert chosen.kind == "clean"
+        assert len(chosen.warnings) == 1
+
+
 def test_a_checkpoint_inside_the_unfinished_cell_is_taken_and_the_one_before_named() -> None:
     manifests = [
         checkpoint(1, "a"),

@@ -1,0 +1,156 @@
+"""How much memory is used under the limits that hold for a kernel, and how much is left.
+
+Reads, several times a second, and so does little: two small files of each cgroup. Where the
+kernel has no group of its own its processes are added up. Sources: cgroup-v1/memory.rst and
+cgroup-v2.rst of the kernel's documentation, proc_pid_status(5), proc_pid_smaps(5).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import group
+
+# Limits around ours are shared with others, whose use seldom jumps; ours is read every time.
+OUTER_EVERY_S = 1.0
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Use:
+    """Memory under one limit, page cache that can be dropped not counted."""
+
+    used_bytes: int
+    limit_bytes: int
+    own: bool  # the limit of the kernel's own group, or of its processes; else one around it
+
+    @property
+    def room_bytes(self) -> int:
+        """What is left below the limit; negative where it is exceeded."""
+        return self.limit_bytes - self.used_bytes
+
+
+@dataclass(frozen=True)
+class Level:
+    """One limit, and how its use is read: bytes, or None where that fails for the moment."""
+
+    limit_bytes: int
+    read: Callable[[], int | None]
+    own: bool
+
+
+class Meter:
+    """Reads the tightest of several levels."""
+
+    def __init__(self, levels: Iterable[Level]) -> None:
+        self._levels = tuple(levels)
+        self._outer: list[Use] = []
+        self._outer_read_at = float("-inf")
+
+    def read(self) -> Use | None:
+        """The level with the least room; None where nothing can be read."""
+        now = time.monotonic()
+        if now - self._outer_read_at >= OUTER_EVERY_S:
+            self._outer_read_at = now
+            self._outer = _read(level for level in self._levels if not level.own)
+        found = [*_read(level for level in self._levels if level.own), *self._outer]
+        return min(found, key=lambda use: use.room_bytes, default=None)
+
+
+def _read(levels: Iterable[Level]) -> list[Use]:
+    found = []
+    for level in levels:
+        used_bytes = level.read()
+        if used_bytes is not None:
+            found.append(Use(used_bytes, level.limit_bytes, level.own))
+    return found
+
+
+def of_group(directory: Path) -> Callable[[], int | None]:
+    """Reads what a memory cgroup of either version uses: usage less page cache."""
+    v2 = (directory / "memory.current").exists()
+    usage = directory / ("memory.current" if v2 else "memory.usage_in_bytes")
+    stat = directory / "memory.stat"
+    names = ("inactive_file", "active_file") if v2 else ("total_inactive_file", "total_active_file")
+
+    def read() -> int | None:
+        used_bytes = group.read_number(usage)
+        if used_bytes is None:
+            return None
+        fields = group.read_fields(stat)
+        return max(used_bytes - sum(fields.get(name, 0) for name in names), 0)
+
+    return read
+
+
+def of_processes(pids: Callable[[], Iterable[int]]) -> Callable[[], int | None]:
+    """Reads what processes use where no group counts for us.
+
+    Each page is counted in shares (PSS), so that what a forked child has in common with its
+    parent counts once. That takes milliseconds for gigabytes; one process alone is read
+    from its status, in microseconds.
+    """
+
+    def read() -> int | None:
+        processes = tuple(pids())
+        if len(processes) == 1:
+            return _resident(processes[0])
+        return sum(_proportional(pid) for pid in processes) or None
+
+    return read
+
+
+def _resident(pid: int) -> int | None:
+    fields = ("RssAnon:", "RssShmem:", "VmSwap:")
+    found = _kilobytes(Path(f"/proc/{pid}/status"), fields)
+    return None if found is None else found * 1024
+
+
+def _proportional(pid: int) -> int:
+    fields = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
+    found = _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), fields)
+    return 0 if found is None else found * 1024  # it has ended, or is not ours to read
+
+
+def private_bytes(pid: int) -> int:
+    """Memory that a process shares with no other; 0 where it has ended."""
+    found = _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), ("Private_Dirty:",))
+    return 0 if found is None else found * 1024
+
+
+def _kilobytes(path: Path, names: tuple[str, ...]) -> int | None:
+    try:
+        lines = path.read_text("ascii", "replace").splitlines()
+    except OSError:
+        return None
+    words = (line.split() for line in lines)
+    return sum(int(pair[1]) for pair in words if pair and pair[0] in names)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A process's own memory, in bytes (proc_pid_statm(5))."""
+
+    data_bytes: int  # what RLIMIT_DATA is compared with (VmData), and the stack
+    anonymous_bytes: int  # of it what is there: pages that were written to
+
+    @property
+    def untouched_bytes(self) -> int:
+        """Promised and not there: fresh allocations, stacks of threads, data of libraries."""
+        return max(self.data_bytes - self.anonymous_bytes, 0)
+
+
+def data_of(pid: int) -> Data | None:
+    """One reading, in 10 microseconds; None where the process is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            numbers = [int(word) * _PAGE_BYTES for word in file.read().split()]
+    except OSError:
+        return None
+    if not numbers[1]:
+        return None  # a zombie
+    return Data(numbers[5], max(numbers[1] - numbers[2], 0))

@@ -1,0 +1,357 @@
+"""Keeps a kernel alive under its memory limit, where the limit alone would have it killed.
+
+    read     what is used under the limit, how much memory the kernel has, what it is doing
+    limit    RLIMIT_DATA of the kernel := what it has + what is left (prlimit(2)): an allocation
+             that does not fit fails with MemoryError, in C code too
+    children no such limit, and the first to go for the OOM killer (oom_score_adj)
+    cell     above the soft limit: stop the snapshot process, else signal the kernel, whose
+             handler raises MemoryCapExceeded between two bytecodes, once per cell
+
+A fixed RLIMIT_DATA fails with half the limit unused, and does not see page tables, shared
+memory and children; so it follows what is used, with every tick. Only the soft limit of
+RLIMIT_DATA is moved, so that nobody needs privileges and the kernel can lift it. What is raised
+in the kernel is `checkpoint_kernel.memory_guard`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from checkpoint_kernel import contract, flight_recorder
+from checkpoint_kernel.flight_recorder import Flight
+from checkpoint_kernel.session import Cap, Event
+from checkpoint_kernel.words import size
+
+from . import guard_verbs, proc
+from .caps import meter
+from .caps.meter import Data, Meter, Use
+
+HALF = 0.5  # below it there is room for all, and nobody's share need be known
+# Where even less is left, so much is granted nevertheless: to say what happened, memory is needed.
+FLOOR_BYTES = 16 << 20
+FLOOR = 0.02
+# A cell that begins above the soft limit may grow by this, so that `del x` runs at all.
+GROWTH_BYTES = 8 << 20
+GROWTH = 0.02
+# Nobody fills memory faster: the next look is due when the soft limit could be met.
+FILLED_BYTES_PER_S = 2e9
+# See `Promised`: at this much processor time, page faults would have touched a gigabyte.
+IDLY_S = 0.5
+CHANGE_BYTES = 1 << 20
+SHORTEST_TICK_S, IDLE_TICK_S, LONGEST_TICK_S = 0.02, 0.1, 1.0
+# A kernel that did not react (one long call of C code) is asked again.
+ASK_AGAIN_S = 0.5
+# Who has freed so much below the soft limit since may be interrupted again in the same cell.
+REARMED = 0.9
+# Two readings of the kernel's data that differ by less are of one moment; it is tried so often.
+ONE_MOMENT = 0.005
+_LOOKS = 5
+CHILD_SCORE = 500  # of 1000: after snapshot processes, which have all of it, and before kernels
+
+
+@dataclass
+class _Cell:
+    """The running cell, as far as memory goes."""
+
+    began: float | None  # as the flight recorder has it: tells cells apart
+    used_at_start: int
+    own_at_start: int  # of the kernel and its children alone
+    interrupts: int  # how many this kernel had seen before it could be this cell's turn
+    asked_at: float = float("-inf")  # monotonic
+
+
+# --- what is decided: pure ---------------------------------------------------------------------
+
+
+def data_limit(use: Use, data_bytes: int, clean_map_bytes: int = 0, snapshot_bytes: int = 0) -> int:
+    """RLIMIT_DATA in bytes for a kernel that has `data_bytes` of data now.
+
+    `clean_map_bytes`: restored maps are data already, and become memory when they are written to.
+    `snapshot_bytes`: what only the snapshot process has. It goes first when memory runs out, so
+    no cell is refused anything for its sake.
+    """
+    left = (
+        int(contract.DATA_SHARE * use.limit_bytes)
+        - use.used_bytes
+        - clean_map_bytes
+        + snapshot_bytes
+    )
+    floor = min(FLOOR_BYTES, int(FLOOR * use.limit_bytes))
+    return data_bytes + max(left, floor)
+
+
+@dataclass
+class Promised:
+    """Memory that was allocated and not yet touched, as if it were used.
+
+    Without it an allocation that is being filled counts as data and not as use, and so would
+    allow another one of its size. What the kernel has not touched while it worked for `IDLY_S`
+    it may never touch, such as the stacks of threads: that is settled.
+    """
+
+    settled_bytes: int | None = None
+    last_bytes: int = 0
+    changed_at_s: float = 0.0
+
+    def update(self, untouched_bytes: int, cpu_s: float) -> int:
+        """The promised bytes; `cpu_s` is the processor time that the kernel has used so far."""
+        if abs(untouched_bytes - self.last_bytes) > CHANGE_BYTES or self.settled_bytes is None:
+            self.last_bytes, self.changed_at_s = untouched_bytes, cpu_s
+        settled = untouched_bytes if self.settled_bytes is None else self.settled_bytes
+        idly = cpu_s - self.changed_at_s > IDLY_S
+        self.settled_bytes = untouched_bytes if idly else min(untouched_bytes, settled)
+        return untouched_bytes - self.settled_bytes
+
+
+def interrupts_at(soft_bytes: int, limit_bytes: int, used_at_start: int) -> int:
+    """The use in bytes from which a cell is interrupted that began with `used_at_start`."""
+    growth = max(GROWTH_BYTES, int(GROWTH * limit_bytes))
+    return max(soft_bytes, used_at_start + growth)
+
+
+def next_tick_s(used_bytes: int, soft_bytes: int, busy: bool) -> float:
+    """Seconds until memory is to be looked at again."""
+    soon = (soft_bytes - used_bytes) / FILLED_BYTES_PER_S
+    return min(max(soon, SHORTEST_TICK_S if busy else IDLE_TICK_S), LONGEST_TICK_S)
+
+
+# --- the guard ---------------------------------------------------------------------------------
+
+
+class Guard:
+    """Watches one kernel. `tick` returns how many seconds may pass until the next."""
+
+    def __init__(
+        self,
+        kernel_pid: int,
+        cap: Cap,
+        reader: Meter,
+        directory: Path,
+        processes: Callable[[], Iterable[int]],
+        say: Callable[[Event], None],
+        store: str,
+        is_ours: bool,
+    ) -> None:
+        """`processes`: the kernel's and its children's pids; `say` puts an event on record."""
+        self._pid = kernel_pid
+        self._cap = cap
+        self._reader = reader
+        self._directory = directory
+        self._processes = processes
+        self._say = say
+        self._store = store
+        self._is_ours = is_ours
+        self._before, self._hard = resource.prlimit(kernel_pid, resource.RLIMIT_DATA)
+        self._set: deque[int] = deque(maxlen=256)  # what we made of it, to know it in children
+        self._seen: set[int] = {kernel_pid}
+        self._children_at = float("-inf")
+        self._cell: _Cell | None = None
+        self._own_bytes = meter.of_processes(processes)
+        self._promised = Promised()
+        self._libraries_bytes, self._libraries_at = 0, 0
+        self._maps_bytes, self._maps_at = 0, float("-inf")
+        self._has_maps = False
+        self._kernels_own: int | None = None  # what the kernel itself has set it to
+        self._stopped: int | None = None  # the last snapshot process that was
+        self.last: Use | None = None
+
+    def tick(self) -> float:
+        """Look once and act. Never raises for a kernel that has ended meanwhile."""
+        seen = self._look()
+        if seen is None:
+            return LONGEST_TICK_S
+        use, data = seen
+        before, self.last = self.last, use
+        flight = self._flight()
+        busy = flight is not None and flight.state == "busy"
+        soft_bytes = min(self._cap.soft_bytes, int(use.limit_bytes * self._soft_share))
+        near = use.used_bytes > 0.8 * soft_bytes
+        self._see_to_children(near, flight)
+        starting = self._is_ours and (flight is None or flight.state in ("starting", "restoring"))
+        if flight is not None:
+            self._has_maps = self._has_maps or flight.lifted or flight.restore_done
+            self._kernels_own = flight.data_limit
+        if starting or (flight is not None and flight.lifted):
+            self._lift()
+        else:
+            self._limit(use, data, flight)
+        if flight is not None:
+            self._see_to_cell(use, before or use, soft_bytes, flight)
+        if (
+            not self._cap.enforced
+            and use.own
+            and use.used_bytes > contract.DATA_SHARE * use.limit_bytes
+        ):
+            self._kill_largest_child(use)
+        return next_tick_s(use.used_bytes, soft_bytes, busy)
+
+    @property
+    def _soft_share(self) -> float:
+        return self._cap.soft_bytes / self._cap.cap_bytes
+
+    def _flight(self) -> Flight | None:
+        if not self._is_ours:
+            return None
+        try:
+            return flight_recorder.read(self._directory / contract.FLIGHT_FILE)
+        except (OSError, ValueError, TypeError):
+            return None  # written at this moment: the next tick finds it whole
+
+    # --- the kernel's own allocations ---
+
+    def _look(self) -> tuple[Use, Data] | None:
+        """Use and data of one moment: a gigabyte that comes or goes in between would mislead."""
+        seen = None
+        before = meter.data_of(self._pid)
+        for _ in range(_LOOKS):
+            use, after = self._reader.read(), meter.data_of(self._pid)
+            if use is None or before is None or after is None:
+                return None
+            data_bytes = min(before.data_bytes, after.data_bytes)
+            anonymous_bytes = min(before.anonymous_bytes, after.anonymous_bytes)
+            seen = use, Data(data_bytes, anonymous_bytes)
+            changed = abs(after.data_bytes - before.data_bytes)
+            changed += abs(after.anonymous_bytes - before.anonymous_bytes)
+            if changed < ONE_MOMENT * use.limit_bytes:
+                break
+            before = after
+        return seen
+
+    def _limit(self, use: Use, data: Data, flight: Flight | None) -> None:
+        clean_maps = self._clean_maps()
+        untouched_bytes = max(data.untouched_bytes - self._libraries(data) - clean_maps, 0)
+        cpu_s = guard_verbs.cpu_s(self._pid)
+        promised = clean_maps + self._promised.update(untouched_bytes, cpu_s)
+        snapshot = 0
+        if flight is not None and flight.snapshot_pid and use.used_bytes > HALF * use.limit_bytes:
+            snapshot = meter.private_bytes(flight.snapshot_pid)
+        self._set_data_limit(data_limit(use, data.data_bytes, promised, snapshot))
+
+    def _lift(self) -> None:
+        self._set_data_limit(self._before)
+
+    def _set_data_limit(self, wanted: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has just ended
+            now, hard = resource.prlimit(self._pid, resource.RLIMIT_DATA)
+            lifted = now in (resource.RLIM_INFINITY, hard, self._kernels_own)
+            ours = now in self._set or lifted
+            if not ours and now != self._before:
+                self._before = now  # the user's own limit, which stands
+            for bound in (self._before, hard):
+                if bound != resource.RLIM_INFINITY:
+                    wanted = min(wanted, bound) if wanted != resource.RLIM_INFINITY else bound
+            resource.prlimit(self._pid, resource.RLIMIT_DATA, (wanted, hard))
+            self._set.append(wanted)
+
+    def _libraries(self, data: Data) -> int:
+        """Bytes of maps of files that are none of the store's: data in name only."""
+        if abs(data.data_bytes - self._libraries_at) > 4 * CHANGE_BYTES:
+            self._libraries_at = data.data_bytes
+            self._libraries_bytes = guard_verbs.file_map_bytes(self._pid, self._store)
+        return self._libraries_bytes
+
+    def _clean_maps(self) -> int:
+        """Bytes of restored maps that nobody has written to yet."""
+        now = time.monotonic()
+        if self._has_maps and now - self._maps_at >= LONGEST_TICK_S:
+            self._maps_at = now
+            self._maps_bytes = guard_verbs.unwritten_map_bytes(self._pid, self._store)
+        return self._maps_bytes
+
+    # --- children ---
+
+    def _see_to_children(self, near: bool, flight: Flight | None) -> None:
+        now = time.monotonic()
+        if not near and now - self._children_at < LONGEST_TICK_S:
+            return
+        self._children_at = now
+        alive = set(self._processes())
+        for pid in alive - self._seen:
+            if flight is None or pid != flight.snapshot_pid:
+                self._let_go(pid)
+        self._seen = alive | {self._pid}
+
+    def _let_go(self, pid: int) -> None:
+        """A child inherits the limit, which is about the kernel's own size."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            now, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
+            if now in self._set and now != self._before:
+                resource.prlimit(pid, resource.RLIMIT_DATA, (self._before, hard))
+        guard_verbs.raise_oom_score(pid, CHILD_SCORE)
+
+    def _kill_largest_child(self, use: Use) -> None:
+        """Nobody else would, where no cgroup enforces the limit."""
+        children = [pid for pid in self._processes() if pid != self._pid]
+        sizes = {pid: meter.of_processes(lambda pid=pid: (pid,))() or 0 for pid in children}  # type: ignore[misc]
+        largest = max(sizes, key=lambda pid: sizes[pid], default=None)
+        if largest is None or sizes[largest] < FLOOR * use.limit_bytes:
+            return
+        name = proc.process_name(largest)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(largest, signal.SIGKILL)
+            said = (
+                f"child process {largest} ({name}) was killed by the guard: with its "
+                f"{size(sizes[largest])} the kernel was over {self._cap.configured}"
+            )
+            extra = {"pid": largest, "used_bytes": sizes[largest]}
+            self._say(Event("child-killed-by-guard", time.time(), said, extra))
+
+    # --- the running cell ---
+
+    def _see_to_cell(self, use: Use, before: Use, soft_bytes: int, flight: Flight) -> None:
+        stopped = use.used_bytes > soft_bytes and self._stop_snapshot(flight)
+        if flight.state != "busy":
+            self._cell = None
+            return
+        cell = self._follow(use, before, flight)
+        interrupted = flight.memory_interrupts > cell.interrupts
+        if use.used_bytes <= interrupts_at(soft_bytes, use.limit_bytes, cell.used_at_start):
+            if interrupted and use.used_bytes < REARMED * soft_bytes:
+                cell.interrupts = flight.memory_interrupts
+            return
+        now = time.monotonic()
+        if interrupted or now - cell.asked_at < ASK_AGAIN_S or not self._is_to_blame(use, cell):
+            return
+        if stopped:
+            return  # perhaps that was enough
+        cell.asked_at = now
+        guard_verbs.signal_if_caught(self._pid, contract.MEMORY_SIGNAL)
+
+    def _follow(self, use: Use, before: Use, flight: Flight) -> _Cell:
+        """The cell that runs now. What was used when it began, the tick before tells."""
+        if self._cell is None or self._cell.began != flight.cell_started:
+            self._cell = _Cell(
+                flight.cell_started,
+                min(use.used_bytes, before.used_bytes),
+                0 if use.own else self._own_bytes() or 0,
+                flight.memory_interrupts,
+            )
+        return self._cell
+
+    def _is_to_blame(self, use: Use, cell: _Cell) -> bool:
+        """Under a limit that is shared with others: whether this kernel's cell has grown."""
+        if use.own:
+            return True
+        grown = (self._own_bytes() or 0) - cell.own_at_start
+        return grown > max(GROWTH_BYTES, int(GROWTH * use.limit_bytes))
+
+    def _stop_snapshot(self, flight: Flight) -> bool:
+        """What is freed near the limit must be free at once; the next checkpoint is in place."""
+        pid = flight.snapshot_pid
+        if pid is None or pid == self._stopped:
+            return False
+        self._stopped = pid
+        said = "the process that was writing a checkpoint was stopped: memory was nearly used up"
+        # On record first: the kernel looks there for why its process was killed.
+        self._say(Event("snapshot-stopped-by-guard", time.time(), said, {"pid": pid}))
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+        return True
