@@ -80,7 +80,7 @@ def test_a_limit_that_nothing_enforces_is_said_with_every_reason_and_raises_noth
     from checkpoint_provisioner.caps import hierarchy
 
     monkeypatch.setattr(hierarchy, "unified", lambda: None)
-    monkeypatch.setattr(hierarchy, "v1", lambda controller: None)
+    monkeypatch.setattr(hierarchy, "v1", lambda controller, proc=None: None)
     handle = policy.prepare(None, "85%", "x", cpu_limit=1.0, pids_limit=40)
     assert [limit.enforced for limit in handle.limits] == [False, False]
     for limit in handle.limits:
