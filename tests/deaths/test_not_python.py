@@ -36,7 +36,9 @@ def told(victim: Victim, command: str) -> Any:
 def test_a_kernel_of_another_language_is_capped_and_explained_without_checkpoints(
     start: Start, tmp_path: Path
 ) -> None:
-    victim = start(argv=BASH, config={"memory_limit": "200M", "pids_limit": 100})
+    victim = start(
+        argv=BASH, config={"memory_limit": "200M", "soft_limit": "100%", "pids_limit": 100}
+    )
     began = victim.session()
     assert began.cap is not None
     if not began.cap.enforced:
