@@ -53,7 +53,7 @@ export CHECKPOINT_KERNEL_SLOW=15
 set -o pipefail
 tests() { # one line for each, as it ends; the reasons of those that were skipped at the end
   python -m pytest -v -rs -p no:cacheprovider -p no:asyncio -o timeout=1200 --tb=short "$@" |
-    grep -vE '^(platform|cachedir|rootdir|plugins|timeout|configfile|collect)'
+    grep --line-buffered -vE '^(platform|cachedir|rootdir|plugins|timeout|configfile|collect)'
 }
 export -f tests
 run() { # BACKEND OTHERS WORDS...
