@@ -4,6 +4,8 @@
 #   make demo      the product in front of your eyes, in under two minutes
 #   make test      every test in one pytest run: unit, crash, deaths, e2e, examples
 #   make lint types unit crash deaths e2e bench all soak clean
+#   make cgroup2   caps and deaths in a virtual machine with cgroup v2 and systemd (needs qemu;
+#                  RUN_IN_VM=... names the script that boots it, STAGES="systemd v1 nomemory")
 #   make deaths-matrix   every death once, and docs/deaths.md from it
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=... where the environment lives,
@@ -70,12 +72,20 @@ $(BENCH_READY): $(READY)
 bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
+# Capped kernels and cells that outgrow them: docs/survival.md. Eight minutes on a quiet machine.
+survival: $(BENCH_READY)
+	$(BIN)/python benchmarks/survival.py
+
 # Random cells against a dump of everything, then the same crash and end-to-end tests over
 # and over, for as long as you let it.
 ROUNDS ?= 10
 soak: $(READY)
 	CHECKPOINT_KERNEL_SOAK=1 $(PYTEST) -q tests/unit/test_unchanged_random.py $(ARGS)
 	@for i in $$(seq $(ROUNDS)); do echo "round $$i of $(ROUNDS)"; $(PYTEST) -q -x tests/crash tests/deaths tests/e2e $(ARGS) || exit 1; done
+
+STAGES ?=
+cgroup2: $(READY)
+	PYTHON=$(BIN)/python tests/in_vm.sh $(STAGES)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

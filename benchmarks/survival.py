@@ -147,7 +147,7 @@ def _page(backend: str, rows: list[str], costs: list[tuple[str, float]]) -> str:
     lines = [
         "# Survival",
         "",
-        f"Real kernels under a memory limit of {CAP}, each cell in a kernel of its own; a kernel that",
+        f"Real kernels under a memory limit of {CAP}, each cell in a kernel of its own. One that",
         "survives has its namespace. Written by `make survival`:",
         f"{backend}, Linux {platform.release()}, Python {platform.python_version()}.",
         "",

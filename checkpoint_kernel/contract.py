@@ -38,6 +38,9 @@ from typing import Final
 # Set by the supervisor for the kernel: the session's directory. The kernel takes it out
 # of os.environ, so that kernels started from a cell do not believe it is theirs.
 ENV_SESSION: Final = "CHECKPOINT_KERNEL_SESSION"
+# Set by the supervisor to the session's id, and left in os.environ: all that a kernel starts
+# inherits it, so that a later start can tell what an unsupervised kernel has left running.
+ENV_STARTED_BY: Final = "CHECKPOINT_KERNEL_STARTED_BY"
 # Written into kernel.json by `jupyter checkpoint install`: the kernelspec's directory, read
 # where a frontend starts argv itself and ignores provisioners (VS Code).
 ENV_SPEC_DIR: Final = "CHECKPOINT_KERNEL_SPEC_DIR"

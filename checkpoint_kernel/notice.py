@@ -279,6 +279,10 @@ def status(settled: Settled, running: bool, stale: bool, off: str | None, record
         cap = record.cap
         enforced = "enforced" if cap.enforced else "NOT enforced"
         lines.append(f"Memory limit {cap.configured}: {enforced} ({cap.backend}). {cap.detail}")
+    for limit in record.limits:
+        enforced = "enforced" if limit.enforced else "NOT enforced"
+        words = f"{limit.key} {limit.configured:g}: {enforced} ({limit.backend}). {limit.detail}"
+        lines.append(words)
     lines += list(record.warnings)
     return "\n".join(lines)
 

@@ -41,6 +41,18 @@ class Cap:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """A limit on something other than memory, as read back."""
+
+    key: str  # as in kernel.json: "cpu_limit", "pids_limit", "nice"
+    configured: float  # cores; processes and threads; niceness
+    backend: str  # as in `Cap`, or "setpriority"
+    enforced: bool
+    detail: str  # one clause: what is enforced, or why nothing is
+    cgroup: str | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """The validated config, as far as the kernel needs it."""
 
@@ -84,6 +96,7 @@ class Session:
     settings: Settings
     plan: Plan
     cap: Cap | None = None
+    limits: tuple[Limit, ...] = ()  # beside memory's
     stderr_write_fd: int | None = None  # becomes the kernel's descriptor 2
     stderr_read_fd: int | None = None  # what the kernel publishes as stderr
     warnings: tuple[str, ...] = ()  # said once to the user (store shared, mode tightened, ...)
@@ -172,6 +185,7 @@ def load_session(directory: Path) -> Session | None:
     raw["settings"] = Settings(**_known(Settings, raw["settings"]))
     raw["plan"] = Plan(**_known(Plan, raw["plan"]))
     raw["cap"] = Cap(**_known(Cap, raw["cap"])) if raw["cap"] else None
+    raw["limits"] = [Limit(**_known(Limit, one)) for one in raw.get("limits", ())]
     return Session(**_known(Session, raw))
 
 
@@ -224,7 +238,7 @@ class Event:
     """Something that happened to a living kernel or its children, and was no death of it."""
 
     # child-oom-killed, child-killed-by-guard, snapshot-oom-killed, snapshot-stopped-by-guard,
-    # memory-cap-interrupt
+    # memory-cap-interrupt, fork-refused
     kind: str
     time: float
     said: str  # one sentence

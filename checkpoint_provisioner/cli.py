@@ -126,6 +126,9 @@ def _add_install(verbs: Any) -> None:
     verb.add_argument(
         "--memory-limit", metavar="8G", help="cap for the kernel and all its children"
     )
+    verb.add_argument("--cpu-limit", type=float, metavar="1.5", help="cores for all of them")
+    verb.add_argument("--pids-limit", type=int, metavar="500", help="processes and threads")
+    verb.add_argument("--nice", type=int, metavar="5", help="niceness, 0 to 19")
     verb.add_argument(
         "--python", metavar="PATH", help="the kernel's Python (default: the one that runs this)"
     )
@@ -146,6 +149,9 @@ def _install(options: argparse.Namespace) -> int:
             name=options.name,
             display_name=options.display_name,
             memory_limit=options.memory_limit,
+            cpu_limit=options.cpu_limit,
+            pids_limit=options.pids_limit,
+            nice=options.nice,
             python=options.python,
         )
     )
@@ -219,11 +225,12 @@ def _env(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    checks = doctor.examine(_roots(options))
+    found = doctor.examine(_roots(options))
+    checks = [check for under_heading in found.values() for check in under_heading]
     if options.json:
         _print_json([dataclasses.asdict(check) for check in checks])
     else:
-        print(doctor.as_text(checks))
+        print(doctor.as_text(found))
     return FOUND if any(check.level == "fail" for check in checks) else FINE
 
 

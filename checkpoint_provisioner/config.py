@@ -27,6 +27,11 @@ _OTHER_SPELLING = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt])?(?:i?b)?\s*", re.AS
 # An ipykernel that has imported nothing needs about 60 MB: below this no cell ever runs,
 # and "8", meant as gigabytes, would look like a kernel that cannot start.
 SMALLEST_LIMIT_BYTES = 64 * 1024**2
+# Below it a kernel is not ready within the minute that a server waits for it.
+SMALLEST_CPU_CORES = 0.1
+# Threads count, and an ipykernel has a dozen; a snapshot process and numpy's threads come on top.
+SMALLEST_PIDS = 32
+NICEST = 19  # setpriority(2)
 
 
 class ConfigError(ValueError):
@@ -39,6 +44,9 @@ class Config:
 
     memory_limit: str | None = None  # "8G", "700M", "50%"; None: no cap
     soft_limit: str = "85%"  # of the cap; "100%" turns the guard off
+    cpu_limit: float | None = None  # cores; None: no limit
+    pids_limit: int | None = None  # processes and threads; None: no limit
+    nice: int | None = None  # None: as the server
     checkpoint_interval: float = 30.0  # seconds; 0 is off
     checkpoint_after_cell: bool = True
     restore: Restore = "crash"
@@ -160,19 +168,51 @@ def _soft_limit(key: str, value: object) -> str:
     return _size(key, value, f"{_LIMIT_FORMS} of memory_limit", percent=True)
 
 
+def _cpu_limit(key: str, value: object) -> float:
+    allowed = "a number of cores such as 1.5, at least 0.1, or null for no limit"
+    cores = _number(key, value, allowed)
+    if not math.isfinite(cores) or cores < SMALLEST_CPU_CORES:
+        raise _refuse(key, value, allowed)
+    return cores
+
+
+def _pids_limit(key: str, value: object) -> int:
+    allowed = f"a whole number of processes and threads, at least {SMALLEST_PIDS}, or null"
+    return _whole(key, value, allowed, SMALLEST_PIDS)
+
+
+def _nice(key: str, value: object) -> int:
+    return _whole(key, value, f"a whole number from 0 to {NICEST}, or null", 0, NICEST)
+
+
+def _number(key: str, value: object, allowed: str) -> float:
+    if isinstance(value, str):
+        raise _refuse(key, value, allowed, ", without quotes")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _refuse(key, value, allowed)
+    return float(value)
+
+
+def _whole(key: str, value: object, allowed: str, low: int, high: int | None = None) -> int:
+    if isinstance(value, str):
+        raise _refuse(key, value, allowed, ", without quotes")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _refuse(key, value, allowed)
+    if value < low or (high is not None and value > high):
+        raise _refuse(key, value, allowed)
+    return value
+
+
 def _store_limit(key: str, value: object) -> str:
     return _size(key, value, f"{_SIZE_FORMS}, or null for the default", percent=False)
 
 
 def _interval(key: str, value: object) -> float:
     allowed = "a number of seconds, 0 for off"
-    if isinstance(value, str):
-        raise _refuse(key, value, allowed, ", without quotes")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _refuse(key, value, allowed)
-    if not math.isfinite(value) or value < 0:
+    seconds = _number(key, value, allowed)
+    if not math.isfinite(seconds) or seconds < 0:
         raise _refuse(key, value, allowed, "; not negative and not infinite")
-    return float(value)
+    return seconds
 
 
 def _flag(key: str, value: object) -> bool:
@@ -208,12 +248,7 @@ def _store(key: str, value: object) -> str:
 
 
 def _keep(key: str, value: object) -> int:
-    allowed = "a whole number of checkpoints, at least 1"
-    if isinstance(value, str):
-        raise _refuse(key, value, allowed, ", without quotes")
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise _refuse(key, value, allowed)
-    return value
+    return _whole(key, value, "a whole number of checkpoints, at least 1", 1)
 
 
 def _exclude(key: str, value: object) -> tuple[str, ...]:
@@ -228,6 +263,9 @@ def _exclude(key: str, value: object) -> tuple[str, ...]:
 _CHECKS: dict[str, Callable[[str, object], object]] = {
     "memory_limit": _memory_limit,
     "soft_limit": _soft_limit,
+    "cpu_limit": _cpu_limit,
+    "pids_limit": _pids_limit,
+    "nice": _nice,
     "checkpoint_interval": _interval,
     "checkpoint_after_cell": _flag,
     "restore": _restore,

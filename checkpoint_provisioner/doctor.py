@@ -1,7 +1,8 @@
 """`jupyter checkpoint doctor`: what is in the way of the kernel, and what to do about it.
 
-The platform, the two halves and the kernelspecs; store and memory are
-`doctor_machine`'s. Looks and tries, and leaves nothing behind. Each check returns values.
+The platform, the two halves and the kernelspecs; the store is `doctor_machine`'s, the limits
+`doctor_limits`', and what a death leaves `doctor_evidence`'s. Looks and tries, and leaves
+nothing behind. Each check returns values.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from tabulate import tabulate
 
 from checkpoint_kernel.contract import PROVISIONER_NAME
 
-from . import config, doctor_machine, installed, pythons
+from . import (
+    config,
+    doctor_evidence,
+    doctor_limits,
+    doctor_machine,
+    doctor_probes,
+    installed,
+    pythons,
+)
 from .doctor_machine import Check, Level
 from .installed import Spec
 from .kernelspec import KERNEL_FILE
@@ -26,25 +35,45 @@ from .kernelspec import KERNEL_FILE
 _FORK_GLIBC = (2, 34)
 
 
-def examine(roots: Sequence[Path]) -> list[Check]:
-    """Every check, in the order of a kernel's life: platform, start, store, memory."""
-    checks = [*_platform(), *_server_halves(), *_kernelspecs(installed.specs())]
-    for store in sorted({*roots, *installed.stores()}):
-        checks += doctor_machine.store(store)
-    return [*checks, doctor_machine.key(), *doctor_machine.memory()]
+def examine(roots: Sequence[Path]) -> dict[str, list[Check]]:
+    """Every check, under the headings of a kernel's life: start, store, limits, death."""
+    stores = sorted({*roots, *installed.stores()})
+    try:
+        tried = doctor_probes.run()
+        limits, attaching_refused = doctor_limits.limits(tried), tried.ptrace
+    except doctor_probes.NotTried as why:
+        said = f"what can be enforced here could not be tried: {why}"
+        limits, attaching_refused = [Check("memory cap", "fail", said, "report this")], ""
+    return {
+        "Installation": [*_platform(), *_server_halves(), *_kernelspecs(installed.specs())],
+        "Checkpoints": [
+            *(check for store in stores for check in doctor_machine.store(store)),
+            doctor_machine.key(),
+        ],
+        "Limits": limits,
+        "Evidence of a death": doctor_evidence.evidence(attaching_refused),
+    }
 
 
-def as_text(checks: list[Check]) -> str:
+def as_text(found: dict[str, list[Check]]) -> str:
     """For people."""
-    rows = []
-    for check in checks:
-        lines = _wrapped(check.said)
-        if check.remedy:
-            lines += _wrapped(f"-> {check.remedy}")
-        rows.append([check.level, check.name, "\n".join(lines)])
-    table = tabulate(rows, tablefmt="plain", disable_numparse=True)
-    bad = {level: sum(check.level == level for check in checks) for level in ("fail", "warn")}
-    return f"{table}\n\n{len(checks)} checks: {bad['fail']} failed, {bad['warn']} to know about"
+    every = [check for checks in found.values() for check in checks]
+    width = max(len(check.name) for check in every)
+    parts = []
+    for heading, checks in found.items():
+        rows = []
+        for check in checks:
+            lines = _wrapped(check.said)
+            if check.remedy:
+                lines += _wrapped(f"-> {check.remedy}")
+            rows.append([check.level.ljust(4), check.name.ljust(width), "\n".join(lines)])
+        with_spaces = tabulate(
+            rows, tablefmt="plain", disable_numparse=True, preserve_whitespace=True
+        )
+        parts.append(f"{heading}\n{with_spaces}")
+    bad = {level: sum(check.level == level for check in every) for level in ("fail", "warn")}
+    parts.append(f"{len(every)} checks: {bad['fail']} failed, {bad['warn']} to know about")
+    return "\n\n".join(parts)
 
 
 def _wrapped(text: str) -> list[str]:

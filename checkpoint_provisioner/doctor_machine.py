@@ -1,15 +1,12 @@
-"""The doctor's checks of the machine: the store and the memory cap.
+"""The doctor's checks of the machine: the store and its key.
 
 Looks and tries, and leaves nothing behind. One function per check; each returns values.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +20,6 @@ from .caps import hierarchy
 Level = Literal["ok", "warn", "fail"]
 _LOW_DISK_BYTES = 1024**3
 _NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "afs")
-_CAP_PROBE = """
-import dataclasses, json
-from checkpoint_provisioner.caps import policy
-handle = policy.prepare("64M", "85%", "doctor")
-left = handle.close()
-print(json.dumps([dataclasses.asdict(handle.cap), handle.refused, left]))
-"""
 
 
 @dataclass(frozen=True)
@@ -123,71 +113,3 @@ def key() -> Check:
         said = f"{path} has mode {mode:o}: others can read it and could forge checkpoints"
         return Check("signing key", "fail", said, f"chmod 600 {path}")
     return Check("signing key", "ok", f"{path}, mode {mode:o}")
-
-
-# --- memory ---
-
-
-def memory() -> list[Check]:
-    """The cap that a kernel would get, and what a kill over an outer limit takes with it."""
-    return [*_memory_cap(), _oom_group()]
-
-
-def _memory_cap() -> list[Check]:
-    """Caps for real, in a process of its own: a scope of systemd's would keep this one."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _CAP_PROBE],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        cap, refused, left = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.SubprocessError) as why:
-        return [Check("memory cap", "fail", f"it could not be tried: {why}", "report this")]
-    better = f" (not better: {'; '.join(refused)})" if refused else ""
-    remedy = _better_cap(cap["backend"], os.geteuid() == 0, Path("/run/systemd/system").is_dir())
-    if not cap["enforced"]:
-        said = "memory_limit is stated but not enforced: " + "; ".join(refused)
-        return [Check("memory cap", "warn", said, remedy)]
-    checks = [Check("memory cap", "ok", f"enforced by {cap['backend']}{better}", remedy)]
-    if left is not None:
-        checks.append(Check("memory cap", "warn", left, "remove it by hand"))
-    return checks
-
-
-def _better_cap(backend: str, root: bool, systemd: bool) -> str | None:
-    """The one command or setting that would give a better backend, where there is one."""
-    if backend in ("systemd scope", "cgroup v2") or (backend == "cgroup v1" and root):
-        return None
-    place = hierarchy.unified()
-    has_v2 = place is not None and "memory" in hierarchy.controllers(place.mount)
-    if systemd and has_v2:
-        return 'sudo loginctl enable-linger "$USER", and log in again'
-    if has_v2 and place is not None:
-        top = place.mount
-        return (
-            f"in the container's entry point: mkdir {top}/server && echo $$ > "
-            f"{top}/server/cgroup.procs && echo +memory > {top}/cgroup.subtree_control"
-        )
-    return "boot with cgroup v2 (kernel parameter systemd.unified_cgroup_hierarchy=1)"
-
-
-def _oom_group() -> Check:
-    """Containers under kubelet 1.28 and later have it set: server and kernel die together."""
-    name = "memory.oom.group"
-    place = hierarchy.unified()
-    if place is None or "memory" not in hierarchy.controllers(place.mount):
-        return Check(name, "ok", "does not exist without cgroup v2")
-    for directory in place.upwards():
-        try:
-            grouped = (directory / name).read_text("ascii").strip() == "1"
-        except OSError:  # the root has none
-            continue
-        if grouped:
-            said = f"{directory} has it set: over its limit, server and kernel die together"
-            remedy = "set memory_limit below the container's limit; the next start restores"
-            return Check(name, "warn", said, remedy)
-    return Check(name, "ok", "not set: a kernel can be killed without its server")

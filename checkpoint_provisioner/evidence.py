@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FAULTS_LIMIT = 64 * 1024  # characters of faulthandler's file that are read
 STDERR_LIMIT = 64 * 1024  # bytes of stderr that are kept
+LEFT_SHOWN = 50  # processes that outlived the kernel
 WHEN_NOT_ANSWERING = "when it did not answer,"  # how the note of a telling state begins
 
 
@@ -74,6 +75,24 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Pids:
+    """Processes and threads under `pids_limit`, shortly before the end."""
+
+    limit: int | None
+    used: int | None
+    forks_refused: int | None  # in all: EAGAIN, "Resource temporarily unavailable"
+
+
+@dataclass(frozen=True)
+class LeftRunning:
+    """A process that the kernel had started, or one of those, and that outlived it."""
+
+    pid: int
+    name: str
+    own_session: bool  # setsid: it means to live on
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything observed. `exit` is None where nobody saw it (the supervisor was gone too)."""
 
@@ -105,6 +124,8 @@ class Evidence:
     curve: tuple[tuple[float, int], ...] = ()  # (time, bytes used under the cap), last minutes
     stacks: str = ""  # Python's, of a kernel that had to be killed
     native_stack: str | None = None
+    pids: Pids | None = None  # None: no pids_limit is enforced
+    left_running: tuple[LeftRunning, ...] = ()
     environment_changes: dict[str, Any] | None = None  # see environment_diff; None: not known
     notes: tuple[str, ...] = ()  # what could not be read, and why
 
@@ -171,6 +192,7 @@ def gather(
     is_ours: bool = True,
     kernel_pid: int | None = None,
     argv: Sequence[str] = (),
+    left_running: Sequence[LeftRunning] = (),
 ) -> Evidence:
     """All evidence of an exit that the supervisor saw. Call before the cgroup goes.
 
@@ -208,6 +230,8 @@ def gather(
         is_ours=is_ours,
         events=_events(directory, samples.notes),
         curve=tuple(samples.curve),
+        pids=_pids(before, after),
+        left_running=tuple(left_running[:LEFT_SHOWN]),
         **_last_look(directory, samples.notes),
         environment_changes=(
             _environment_changes(directory, started, argv, samples.notes) if is_ours else None
@@ -368,6 +392,13 @@ def _moved(
         peak, limit = after.peak_bytes or 0, after.limit_bytes or 0
         own = int(met and limit > 0 and peak > 0.98 * limit)
     return OomKills(kills, own > 0, outer, own_group)
+
+
+def _pids(before: Counters | None, after: Counters | None) -> Pids | None:
+    if after is None or after.pids_limit is None:
+        return None
+    used = [one.pids for one in (before, after) if one is not None and one.pids is not None]
+    return Pids(after.pids_limit, max(used, default=None), after.forks_refused)
 
 
 def _memory(flight: Flight | None, counters: Counters | None, samples: Samples) -> Memory:

@@ -6,6 +6,7 @@ Deciding is `plan`'s. What cannot be read becomes a warning. Standard library on
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from checkpoint_kernel import contract, flight_recorder, manifest, session
 
-from . import post_mortem
+from . import descendants, post_mortem, proc
+from .caps import policy
 from .evidence import gather_leftovers
 from .plan import Past
 from .proc import belongs_to_session
@@ -72,6 +74,7 @@ def _sessions(directory: Path, warnings: list[str]) -> list[Past]:
             if ended is None:
                 _wait_for_straggler(path)
                 ended = _close(path, started, warnings)
+                _sweep(path, started, ended)
         except (OSError, StillAlive):
             raise
         except Exception as why:  # whatever a record holds, it must not keep a kernel from starting
@@ -102,6 +105,20 @@ def _wait_for_straggler(directory: Path) -> None:
                 f"(process {flight.pid})."
             )
         time.sleep(0.05)
+
+
+def _sweep(directory: Path, started: session.Session, ended: session.ExitMarker) -> None:
+    """See to what a kernel left running whose supervisor was killed, as that would have done."""
+    if started.boot_id != proc.boot_id():
+        return
+    deadline = time.monotonic() + contract.ORPHAN_GRACE_S
+    while descendants.is_saving(directory) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for one in descendants.end_session(directory.name) if ended.kind == "death" else []:
+        said = f"process {one.pid} ({one.name}), left by a kernel that died unsupervised: killed"
+        print(f"checkpoint-kernel: {said}", file=sys.stderr)
+    for still_there in policy.remove_stale(started):
+        print(f"checkpoint-kernel: {still_there}", file=sys.stderr)
 
 
 def prune(

@@ -41,6 +41,9 @@ class Request:
     name: str = KERNELSPEC_NAME
     display_name: str | None = None
     memory_limit: str | None = None
+    cpu_limit: float | None = None
+    pids_limit: int | None = None
+    nice: int | None = None
     python: str | None = None  # None: the interpreter that runs this
 
 
@@ -139,8 +142,9 @@ def _spec(request: Request, python: Interpreter, directory: Path) -> dict[str, A
     ours = spec["metadata"]["kernel_provisioner"]["config"]
     # Only what was asked for: a default written here would outrank the operator's
     # c.CheckpointProvisioner settings.
-    if request.memory_limit is not None:
-        ours["memory_limit"] = request.memory_limit
+    for key in ("memory_limit", "cpu_limit", "pids_limit", "nice"):
+        if getattr(request, key) is not None:
+            ours[key] = getattr(request, key)
     try:
         config.parse(ours)
     except config.ConfigError as why:

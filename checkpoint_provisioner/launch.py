@@ -28,6 +28,9 @@ class Launch:
     settings: session.Settings
     memory_limit: str | None = None  # as configured: "8G", "50%"
     soft_limit: str = "85%"
+    cpu_limit: float | None = None  # cores
+    pids_limit: int | None = None
+    nice: int | None = None
     status_fd: int | None = None  # one `Started` or an error is written here; None: stderr
     independent: bool = False  # the kernel outlives whoever started it
     # The private directory that an earlier start of this kernel used because its store could

@@ -156,6 +156,14 @@ def gone(pid: int) -> bool:
         return True
 
 
+def reap(pid: int) -> None:
+    """Reap our child if it has exited; nothing if not, or if it is no child of ours."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass
+
+
 def reap_others(kernel_pid: int) -> None:
     """Reap exited children but the kernel, whose status and pid are still needed."""
     while True:

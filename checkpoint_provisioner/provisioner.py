@@ -22,7 +22,16 @@ from traitlets import Any as AnyTrait
 
 from checkpoint_kernel import contract, flight_recorder, session
 
-from . import config, last_look, notebook, post_mortem, server_request, supervisor_answer
+from . import (
+    config,
+    descendants,
+    last_look,
+    notebook,
+    post_mortem,
+    server_request,
+    supervisor_answer,
+)
+from .caps import policy
 from .kernel_process import KernelProcess
 from .launch import Launch, NotStarted, Started, is_ours
 from .other_python import check_importable
@@ -49,6 +58,15 @@ class CheckpointProvisioner(LocalProvisioner):
         None,
         help="Above it a restore takes the state from before a cell that ran out of memory: as "
         "memory_limit; % is of the cap. 85%.",
+    ).tag(config=True)
+    cpu_limit = AnyTrait(
+        None, help="Cores that a kernel and all its children may use, such as 1.5. No limit."
+    ).tag(config=True)
+    pids_limit = AnyTrait(
+        None, help="Processes and threads that a kernel and its children may have. No limit."
+    ).tag(config=True)
+    nice = AnyTrait(
+        None, help="Niceness of a kernel and its children, 0 to 19. As the server's."
     ).tag(config=True)
     checkpoint_interval = AnyTrait(
         None, help="Seconds between checkpoints inside a long cell; 0 is off. 30."
@@ -88,6 +106,7 @@ class CheckpointProvisioner(LocalProvisioner):
         self._looking = False  # the supervisor has been asked for the stacks of this kernel
         self._shutdown_wait_s = 0.0  # of the kernel that runs
         self._told = False  # the end of this kernel is logged
+        self._cleared = False  # what it left under a killed supervisor is gone
         self._passed_env: dict[str, str] | None = None
 
     # --- starting ---
@@ -157,6 +176,9 @@ class CheckpointProvisioner(LocalProvisioner):
             settings=settings.settings(),
             memory_limit=settings.memory_limit,
             soft_limit=settings.soft_limit,
+            cpu_limit=settings.cpu_limit,
+            pids_limit=settings.pids_limit,
+            nice=settings.nice,
             status_fd=status_fd,
             independent=bool(kwargs.get("independent", False)),
             fallback_directory=str(self._fallback) if self._fallback else None,
@@ -202,6 +224,7 @@ class CheckpointProvisioner(LocalProvisioner):
         self._restarting = False
         self._looking = False
         self._told = False
+        self._cleared = False
         if self._kernel is not None:
             self._kernel.close()
         self._kernel = KernelProcess(answer.kernel_pid, answer.kernel_pgid)
@@ -221,7 +244,7 @@ class CheckpointProvisioner(LocalProvisioner):
             if self._kernel is not None and not self._kernel.gone:
                 self._kernel.kill()
                 return None
-            self._remove_stale_cgroup()
+            self._clear_after_supervisor()
         self._tell_death()
         return status
 
@@ -324,15 +347,22 @@ class CheckpointProvisioner(LocalProvisioner):
             return False
         return not (self.session_directory / contract.EXIT_FILE).exists()
 
-    def _remove_stale_cgroup(self) -> None:
-        if self.session_directory is None:
+    def _clear_after_supervisor(self) -> None:
+        """Once: what the kernel left running, and its cgroups. The next start does it again."""
+        directory = self.session_directory
+        if self._cleared or directory is None or descendants.is_saving(directory):
             return
+        self._cleared = True
         try:
-            began = session.load_session(self.session_directory)
-            if began and began.cap and began.cap.cgroup and Path(began.cap.cgroup).exists():
-                Path(began.cap.cgroup).rmdir()
+            ended = [] if self._killing else descendants.end_session(directory.name, within_s=0.5)
+            began = session.load_session(directory)
+            left = policy.remove_stale(began) if began else []
         except (OSError, ValueError, TypeError) as why:
-            self.log.warning("the cgroup of kernel %s is still there: %s", self.kernel_id, why)
+            ended, left = [], [str(why)]
+        for one in ended:
+            self.log.warning("kernel %s left %s (%s): killed", self.kernel_id, one.pid, one.name)
+        for why_left in left:
+            self.log.warning("the cgroup of kernel %s is still there: %s", self.kernel_id, why_left)
 
     def _tell_death(self) -> None:
         """Once per kernel: what the supervisor found goes to the log and to the REST model."""

@@ -51,6 +51,9 @@ def launch_for(argv: list[str], env: Mapping[str, str], cwd: str) -> Launch:
         settings=settings.settings(),
         memory_limit=settings.memory_limit,
         soft_limit=settings.soft_limit,
+        cpu_limit=settings.cpu_limit,
+        pids_limit=settings.pids_limit,
+        nice=settings.nice,
         # ipykernel watches its parent only where it was told to, and so do we.
         independent="JPY_PARENT_PID" not in env,
     )

@@ -100,7 +100,14 @@ def start(launch: Launch, argv: list[str], mask: set[signal.Signals], server_pid
         place, past, warnings = _open(launch, server_pid)
     except OSError as why:  # a disk that lists nothing, or takes nothing
         place, past, warnings = _apart(why, None)
-    cap = policy.prepare(launch.memory_limit, launch.soft_limit, launch.kernel_id[:8])
+    cap = policy.prepare(
+        launch.memory_limit,
+        launch.soft_limit,
+        launch.kernel_id[:8],
+        launch.cpu_limit,
+        launch.pids_limit,
+        launch.nice,
+    )
     try:
         try:
             began, directory, relay = _begin(launch, argv, place, past, cap, warnings, server_pid)
@@ -174,6 +181,10 @@ def _begin(
         why = "; ".join(cap.refused)
         not_enforced = f"memory_limit {cap.cap.configured} is not enforced here ({why})."
         warnings = (*warnings, not_enforced)
+    for limit in cap.limits:
+        if not limit.enforced:
+            stated = f"{limit.key} {limit.configured:g}"
+            warnings = (*warnings, f"{stated} is not enforced here ({limit.detail}).")
     directory = place.directory / contract.SESSIONS / identity
     directory.mkdir(mode=0o700)
     relay = StderrRelay(directory / contract.STDERR_FILE) if is_ours(argv) else None
@@ -190,6 +201,7 @@ def _begin(
         settings=launch.settings,
         plan=chosen,
         cap=cap.cap,
+        limits=cap.limits,
         stderr_write_fd=relay.stderr_write_fd if relay else None,
         stderr_read_fd=relay.echo_read_fd if relay else None,
         warnings=(*place.warnings, *warnings),
@@ -212,6 +224,7 @@ def _spawn(
 ) -> int:
     env = dict(os.environ)
     env[contract.ENV_SESSION] = str(directory)
+    env[contract.ENV_STARTED_BY] = directory.name
     env.pop("JPY_PARENT_PID", None)
     if not launch.independent:
         env["JPY_PARENT_PID"] = str(os.getpid())

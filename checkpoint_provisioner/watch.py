@@ -19,15 +19,27 @@ from pathlib import Path
 
 from checkpoint_kernel import contract, flight_recorder, session
 
-from . import evidence, guard_verbs, home, incidents, orphans, post_mortem, proc, process
+from . import (
+    descendants,
+    evidence,
+    guard_verbs,
+    home,
+    incidents,
+    orphans,
+    post_mortem,
+    proc,
+    process,
+)
 from .caps import policy
-from .evidence import Exit, Samples, SignalSeen
+from .evidence import Exit, LeftRunning, Samples, SignalSeen
 from .guard import Guard
 from .last_look import Looker
 from .launch import is_ours
 from .stderr_relay import StderrRelay
 
 TICK_S = 1.0
+PROCESSES_SHOWN = 10
+KILLED_WITHIN_S = 0.4  # a snapshot process of gigabytes takes its time to go
 # What a kernel has to end in after its server is gone; longer if its last checkpoint may take so.
 LEAST_LAST_SAVE_S = 10.0
 
@@ -60,6 +72,7 @@ class Watch:
         self._signals: list[SignalSeen] = []
         self._sent: list[int] = []
         self._server_gone_since: float | None = None
+        self._forks_refused = False  # an event says so
         self._last_save_s = max(kernel.session.settings.shutdown_wait, LEAST_LAST_SAVE_S)
         self._selector = selectors.DefaultSelector()
         self._kernel_fd = os.pidfd_open(kernel.pid)
@@ -87,6 +100,7 @@ class Watch:
                 next_look = time.monotonic() + self._guard.tick()
             if time.monotonic() >= next_tick:
                 self._samples.tick()
+                self._note_refused_forks()
                 self._incidents.look()
                 self._look_for_server()
                 next_tick = time.monotonic() + TICK_S
@@ -171,6 +185,23 @@ class Watch:
             self._sent.append(signal.SIGKILL)
             process.send(kernel.pid, signal.SIGKILL, group=True)
 
+    def _note_refused_forks(self) -> None:
+        """Once: what the cell sees is "Resource temporarily unavailable", and no limit named."""
+        counters = self._samples.counters
+        if self._forks_refused or counters is None or not counters.forks_refused:
+            return
+        self._forks_refused = True
+        said = (
+            f"A process or thread could not be started: pids_limit allows {counters.pids_limit} "
+            f"(refused {counters.forks_refused} times so far)."
+        )
+        numbers = {"pids_limit": counters.pids_limit, "refused": counters.forks_refused}
+        event = session.Event("fork-refused", time.time(), said, numbers)
+        try:
+            session.append_event(self._kernel.directory, event)
+        except OSError as why:
+            self._samples.notes.append(f"an event could not be written ({said}): {why}")
+
     # --- after it ---
 
     def _exit_seen(self) -> Exit:
@@ -215,12 +246,28 @@ class Watch:
             is_ours(kernel.argv),
             kernel.pid,
             kernel.argv,
+            left_running=self._left_running(),
         )
         try:
             return post_mortem.exit_seen(kernel.directory, observed)
         except OSError as why:
             print(f"checkpoint-kernel: the end is not on record: {why}", file=sys.stderr)
             return post_mortem.unwritten(observed)
+
+    def _left_running(self) -> list[LeftRunning]:
+        kernel = self._kernel
+        try:
+            flight = flight_recorder.read(kernel.directory / contract.FLIGHT_FILE)
+            alive = descendants.of_kernel(kernel.pid)
+        except (OSError, ValueError, TypeError) as why:
+            self._samples.notes.append(f"what the kernel left running is not known: {why!r}")
+            return []
+        saving = flight.snapshot_pid if flight is not None else None
+        return [
+            LeftRunning(one.pid, one.name, own_session=one.session != kernel.pid)
+            for one in alive
+            if one.pid != saving
+        ]
 
     def _read_core(self, marker: session.ExitMarker) -> None:
         """The native stack of a crash, where the user has cores written; the record stands."""
@@ -236,7 +283,11 @@ class Watch:
             print(f"checkpoint-kernel: the core file was not read: {why}", file=sys.stderr)
 
     def _clear_away(self, marker: session.ExitMarker) -> None:
-        """The snapshot process gets its grace; nothing of a dead kernel survives it."""
+        """The snapshot process gets its grace; nothing of a dead kernel survives it.
+
+        After an end that was asked for, what has a session of its own lives on, as with every
+        Jupyter kernel; not under a limit, whose cgroup must go.
+        """
         kernel = self._kernel
         flight = flight_recorder.read(kernel.directory / contract.FLIGHT_FILE)
         if flight is not None and flight.snapshot_pid:
@@ -245,11 +296,34 @@ class Watch:
                 time.sleep(0.01)
             if not process.gone(flight.snapshot_pid):
                 process.send(flight.snapshot_pid, signal.SIGKILL)
+                deadline = time.monotonic() + KILLED_WITHIN_S
+                while not process.gone(flight.snapshot_pid) and time.monotonic() < deadline:
+                    time.sleep(0.005)
         if marker.kind == "death":
             # The kernel is not yet reaped, so its group's id cannot be another's.
             process.send(kernel.pid, signal.SIGKILL, group=True)
+            self._end_descendants()
         # What stays in the cgroup would keep it, and the cap, for ever.
         kernel.cap.kill_all()
+
+    def _end_descendants(self) -> None:
+        try:
+            ended = descendants.end(self._kernel.pid)
+            left = descendants.of_kernel(self._kernel.pid)
+        except OSError as why:
+            print(f"checkpoint-kernel: what it left running was not ended: {why}", file=sys.stderr)
+            return
+        if ended:
+            said = f"the kernel died and left processes running, which were killed: {_words(ended)}"
+            print(f"checkpoint-kernel: {said}", file=sys.stderr)
+        if left:
+            print(f"checkpoint-kernel: these could not be killed: {_words(left)}", file=sys.stderr)
+
+
+def _words(ended: list[descendants.Process]) -> str:
+    shown = ", ".join(f"{one.pid} {one.name}" for one in ended[:PROCESSES_SHOWN])
+    more = f" and {len(ended) - PROCESSES_SHOWN} more" if len(ended) > PROCESSES_SHOWN else ""
+    return f"{shown}{more}"
 
 
 def _status(pid: int) -> Exit:

@@ -1,7 +1,8 @@
-"""The verbs of the cgroup v1 memory controller.
+"""The verbs of cgroup v1: its memory, cpu and pids controllers, each a hierarchy of its own.
 
-Our group lies below the process's own memory group, so that no outer limit is left. Needs
-root, or a directory that was handed over to the user. Source: cgroup-v1/memory.rst.
+Our group lies below the process's own group there, so that no outer limit is left. Needs
+root, or a directory that was handed over to the user. Sources: cgroup-v1/memory.rst,
+scheduler/sched-bwc.rst, cgroup-v1/pids.rst.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ _LIMIT = "memory.limit_in_bytes"
 _LIMIT_WITH_SWAP = "memory.memsw.limit_in_bytes"
 # PAGE_COUNTER_MAX, as v1 spells "no limit", is 2**63 less up to a page of 64 KB.
 _NO_LIMIT = 2**62
+_PERIOD_US = 100_000
 
 
 class Group:
-    """A memory group of ours: made, limited, read, removed."""
+    """A group of ours in one hierarchy: made, limited, read, removed."""
 
     def __init__(self, directory: Path, mount: Path) -> None:
         self.directory = directory
         self._mount = mount
+
+    def need(self, controller: str) -> None:
+        """Have one more controller in the group: here those that are mounted with it, always."""
 
     def limit(self, cap_bytes: int) -> tuple[int, str]:
         """Set the limit; returns it as read back, and a clause about swap. Refused, OSError."""
@@ -48,6 +53,25 @@ class Group:
         group.write(self.directory / "memory.swappiness", "0")
         return "swap is not accounted here, only discouraged"
 
+    def limit_cpu(self, cores: float) -> float:
+        """Limit the CPU time to so many cores; the limit as read back. Refused, OSError."""
+        quota_us = round(cores * _PERIOD_US)
+        path = self.directory / "cpu.cfs_quota_us"
+        group.write(self.directory / "cpu.cfs_period_us", str(_PERIOD_US))
+        group.write(path, str(quota_us))  # EINVAL: a group above allows less
+        found = group.read_number(path)
+        if found != quota_us:
+            raise Refused(f"{path} took {quota_us} but reads back as {found}")
+        return found / _PERIOD_US
+
+    def weigh(self, niceness: int) -> None:
+        """As nice(2), against other groups: inside of ours it says nothing to them. OSError."""
+        group.write(self.directory / "cpu.shares", str(max(2, round(1024 / 1.25**niceness))))
+
+    def limit_pids(self, count: int) -> int:
+        """Limit processes and threads; the limit as read back. Refused, OSError."""
+        return group.limit_pids(self.directory, count)
+
     def counters(self) -> Counters:
         """One reading. v1 has no `oom` of its own: see `Counters`."""
         return _counters(self.directory, self._mount)
@@ -57,10 +81,10 @@ class Group:
         return group.remove(self.directory)
 
 
-def create(place: hierarchy.Place | None, name: str) -> Group:
+def create(place: hierarchy.Place | None, name: str, controller: str = "memory") -> Group:
     """Make a group below our own. Refused with the reason where that cannot be."""
     if place is None:
-        raise Refused("no v1 memory controller is mounted")
+        raise Refused(f"no v1 {controller} controller is mounted")
     directory = place.directory / name
     try:
         group.sweep(place.directory)

@@ -17,6 +17,7 @@ from .group import Counters, Refused
 
 SUPERVISOR_LEAF = "sup"
 _SUBTREE = "cgroup.subtree_control"
+_PERIOD_US = 100_000
 
 
 class Group:
@@ -25,7 +26,18 @@ class Group:
     def __init__(self, directory: Path, mount: Path, moved_from: Path | None = None) -> None:
         self.directory = directory
         self._mount = mount
-        self._moved_from = moved_from
+        self._moved_from = moved_from  # if so, the parent is ours, and holds nobody else
+
+    def need(self, controller: str) -> None:
+        """Have one more controller in the leaf. Refused where the parent does not give it."""
+        parent = self.directory.parent
+        if _hands_down(parent, controller):
+            return
+        if controller not in hierarchy.controllers(parent):
+            raise Refused(f"the {controller} controller is not delegated to {parent}")
+        if self._moved_from is None:
+            raise Refused(f"{parent} does not hand the {controller} controller down")
+        group.write(parent / _SUBTREE, f"+{controller}")
 
     def limit(self, cap_bytes: int) -> tuple[int, str]:
         """Set the limit; returns it as read back, and a clause about swap. Refused, OSError."""
@@ -39,6 +51,24 @@ class Group:
             return limit_bytes, "swap is not accounted here"
         group.write(swap, "0")
         return limit_bytes, "no swap"
+
+    def limit_cpu(self, cores: float) -> float:
+        """Limit the CPU time to so many cores; the limit as read back. Refused, OSError."""
+        path = self.directory / "cpu.max"
+        asked = f"{round(cores * _PERIOD_US)} {_PERIOD_US}"
+        group.write(path, asked)
+        found = path.read_text("ascii").strip()
+        if found != asked:
+            raise Refused(f"{path} took {asked!r} but reads back as {found!r}")
+        return round(cores * _PERIOD_US) / _PERIOD_US
+
+    def weigh(self, niceness: int) -> None:
+        """As nice(2), against other groups: inside of ours it says nothing to them. OSError."""
+        group.write(self.directory / "cpu.weight.nice", str(niceness))
+
+    def limit_pids(self, count: int) -> int:
+        """Limit processes and threads; the limit as read back. Refused, OSError."""
+        return group.limit_pids(self.directory, count)
 
     def counters(self) -> Counters:
         """One reading; peak needs Linux 5.19."""
@@ -68,20 +98,20 @@ class Group:
         return why
 
 
-def create(place: hierarchy.Place | None, name: str) -> Group:
-    """Make a leaf with the memory controller. Refused with the reason where that cannot be."""
+def create(place: hierarchy.Place | None, name: str, controller: str = "memory") -> Group:
+    """Make a leaf with this controller. Refused with the reason where that cannot be."""
     if place is None:
         raise Refused("no cgroup v2 hierarchy is mounted")
     own = place.directory
-    if "memory" not in hierarchy.controllers(place.mount):
-        raise Refused(f"{place.mount} has no memory controller")
+    if controller not in hierarchy.controllers(place.mount):
+        raise Refused(f"{place.mount} has no {controller} controller")
     if own.name == SUPERVISOR_LEAF:  # where an earlier call has put us
-        return _beside(place, name)
+        return _beside(place, name, controller)
     try:
-        return _inside(place, name)
+        return _inside(place, name, controller)
     except Refused as why:
         try:
-            return _beside(place, name)
+            return _beside(place, name, controller)
         except Refused as also:
             raise Refused(f"{why}; {also}") from why
 
@@ -101,15 +131,15 @@ def outer_counters(place: hierarchy.Place) -> Counters:
     )
 
 
-def _inside(place: hierarchy.Place, name: str) -> Group:
+def _inside(place: hierarchy.Place, name: str, controller: str) -> Group:
     own = place.directory
-    if "memory" not in hierarchy.controllers(own):
-        raise Refused(f"the memory controller is not delegated to {own}")
+    if controller not in hierarchy.controllers(own):
+        raise Refused(f"the {controller} controller is not delegated to {own}")
     moved = False
     try:
-        if not _hands_down_memory(own):
+        if not _hands_down(own, controller):
             moved = _leave_alone(own)
-            group.write(own / _SUBTREE, "+memory")
+            group.write(own / _SUBTREE, f"+{controller}")
         group.sweep(own)
         directory = own / name
         directory.mkdir()
@@ -142,23 +172,24 @@ def _leave_alone(own: Path) -> bool:
 def _move_back(own: Path) -> None:
     """Undo `_leave_alone` as far as the kernel lets us; a leaf left behind harms nobody."""
     try:
-        group.write(own / _SUBTREE, "-memory")
+        handed_down = (own / _SUBTREE).read_text("ascii").split()
+        group.write(own / _SUBTREE, " ".join(f"-{controller}" for controller in handed_down))
         group.write(own / group.PROCS, str(os.getpid()))
         (own / SUPERVISOR_LEAF).rmdir()
     except OSError:
         return
 
 
-def _beside(place: hierarchy.Place, name: str) -> Group:
+def _beside(place: hierarchy.Place, name: str, controller: str) -> Group:
     own = place.directory
     parent = own.parent
     if own == place.mount:
         raise Refused("nothing above it is in sight")
-    if not _hands_down_memory(parent):
-        raise Refused(f"{parent} does not hand the memory controller down")
-    limit_bytes = group.read_number(own / "memory.max")
-    if limit_bytes is not None:
-        raise Refused(f"a group beside {own} would escape the limit of {limit_bytes} bytes on it")
+    if not _hands_down(parent, controller):
+        raise Refused(f"{parent} does not hand the {controller} controller down")
+    for limit in (memory_limit(own), cpu_limit(own), pids_limit(own)):
+        if limit is not None:
+            raise Refused(f"a group beside {own} would escape the limit of {limit} on it")
     try:
         group.sweep(parent)
         directory = parent / name
@@ -168,9 +199,30 @@ def _beside(place: hierarchy.Place, name: str) -> Group:
     return Group(directory, place.mount)
 
 
-def _hands_down_memory(directory: Path) -> bool:
+def memory_limit(directory: Path) -> str | None:
+    """The limit on memory that stands on a group, in words; None without one."""
+    limit_bytes = group.read_number(directory / "memory.max")
+    return None if limit_bytes is None else f"{limit_bytes} bytes"
+
+
+def cpu_limit(directory: Path) -> str | None:
+    """The limit on CPU time that stands on a group, in words; None without one."""
     try:
-        return "memory" in (directory / _SUBTREE).read_text("ascii").split()
+        quota_us, period_us = (directory / "cpu.max").read_text("ascii").split()
+    except (OSError, ValueError):
+        return None
+    return None if quota_us == "max" else f"{int(quota_us) / int(period_us):g} cores"
+
+
+def pids_limit(directory: Path) -> str | None:
+    """The limit on processes that stands on a group, in words; None without one."""
+    count = group.read_number(directory / "pids.max")
+    return None if count is None else f"{count} processes"
+
+
+def _hands_down(directory: Path, controller: str) -> bool:
+    try:
+        return controller in (directory / _SUBTREE).read_text("ascii").split()
     except OSError:
         return False
 

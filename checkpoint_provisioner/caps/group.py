@@ -1,8 +1,8 @@
 """One cgroup as a directory: what cgroup v1 and v2 have in common.
 
-Entering, listing, killing, removing. Limits and counters differ and are `cgroup_v1`'s and
-`cgroup_v2`'s. Every write goes through os.write: a buffered file swallows the kernel's
-refusal until it is closed, or for good.
+Entering, listing, killing, removing, and the pids controller. Other limits and counters
+differ and are `cgroup_v1`'s and `cgroup_v2`'s. Every write goes through os.write: a buffered
+file swallows the kernel's refusal until it is closed, or for good.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import resource
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 PREFIX = "checkpoint-kernel-"
@@ -23,7 +23,7 @@ STALE_AFTER_S = 60.0  # younger ones may belong to a supervisor in another pid n
 
 
 class Refused(Exception):
-    """A backend cannot enforce a cap here; the message is one clause that says why."""
+    """A backend cannot enforce a limit here; the message is one clause that says why."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ class Counters:
     limit_bytes: int | None = None
     failcnt: int | None = None  # how often usage met the limit; reclaim may have helped
     outer_limits: dict[str, int] = field(default_factory=dict)  # directory -> limit in bytes
+    pids: int | None = None  # processes and threads in the group that `pids_limit` stands on
+    pids_limit: int | None = None
+    forks_refused: int | None = None  # of that group: forks and threads that failed with EAGAIN
 
 
 def name_for(label: str) -> str:
@@ -81,6 +84,29 @@ def read_fields(path: Path) -> dict[str, int]:
         return {}
     pairs = (line.split() for line in lines)
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+
+
+def limit_pids(directory: Path, count: int) -> int:
+    """Limit processes and threads; the limit as read back. Refused, OSError.
+
+    The same files in v1 and v2 (cgroup-v1/pids.rst; cgroup-v2.rst, "PID").
+    """
+    path = directory / "pids.max"
+    write(path, str(count))
+    found = read_number(path)
+    if found != count:
+        raise Refused(f"{path} took {count} but reads back as {found or 'max'}")
+    return found
+
+
+def with_pids(counters: Counters, directory: Path) -> Counters:
+    """`counters`, with what the pids controller says of `directory`."""
+    return replace(
+        counters,
+        pids=read_number(directory / "pids.current"),
+        pids_limit=read_number(directory / "pids.max"),
+        forks_refused=read_fields(directory / "pids.events").get("max"),
+    )
 
 
 def stands(asked_bytes: int, read_bytes: int | None) -> bool:

@@ -33,9 +33,14 @@ def between(directory: Path, mount: Path) -> Iterator[Path]:
         yield directory
 
 
+def v1(controller: str, proc: Path = PROC_SELF) -> Place | None:
+    """Our place in the v1 hierarchy of a controller, or None where there is none."""
+    return _place(_own_path(proc, controller), _mounts(proc, "cgroup", controller))
+
+
 def memory_v1(proc: Path = PROC_SELF) -> Place | None:
     """Our place in the v1 memory hierarchy, or None where there is none."""
-    return _place(_own_path(proc, "memory"), _mounts(proc, "cgroup", "memory"))
+    return v1("memory", proc)
 
 
 def unified(proc: Path = PROC_SELF) -> Place | None:

@@ -16,7 +16,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from . import group, hierarchy
+from . import cgroup_v2, hierarchy
 from .group import Refused
 
 _CALL_TIMEOUT_S = 5
@@ -25,23 +25,30 @@ _MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
 _INTERFACE = "org.freedesktop.systemd1.Manager"
 
 
-def adopt(name: str) -> hierarchy.Place:
+class NotDelegated(Refused):
+    """One controller cannot be had; others may."""
+
+
+def adopt(name: str, controller: str = "memory", niceness: int | None = None) -> hierarchy.Place:
     """Have systemd move this process into a delegated scope. Refused with the reason.
 
-    The user's manager, or the system's for root. Bounded: about 8 s where nothing answers.
+    The user's manager, or the system's for root. `Delegate` hands down every controller that
+    the manager itself has; `controller` is the one that makes the move worthwhile. Niceness
+    inside a scope says nothing to other units, so it becomes the scope's weight as well.
+    Bounded: about 8 s where nothing answers.
     """
     place = hierarchy.unified()
-    if place is None or "memory" not in hierarchy.controllers(place.mount):
-        raise Refused("systemd has no cgroup v2 with a memory controller here")
+    if place is None or controller not in hierarchy.controllers(place.mount):
+        raise NotDelegated(f"systemd has no cgroup v2 with a {controller} controller here")
     if shutil.which("busctl") is None:
         raise Refused("busctl, which is part of systemd, is not installed")
     environment = _environment()
     manager = place.mount / _manager_group(environment).lstrip("/")
     _refuse_escape(place, manager)
-    if "memory" not in hierarchy.controllers(manager):
-        raise Refused(f"the memory controller is not delegated to systemd's {manager}")
+    if controller not in hierarchy.controllers(manager):
+        raise NotDelegated(f"the {controller} controller is not delegated to systemd's {manager}")
     unit = f"{name}.scope"
-    _start(unit, environment)
+    _start(unit, environment, niceness)
     deadline = time.monotonic() + _MOVE_TIMEOUT_S
     while time.monotonic() < deadline:
         moved = hierarchy.unified()
@@ -92,22 +99,29 @@ def _manager_group(environment: dict[str, str]) -> str:
 
 
 def _refuse_escape(place: hierarchy.Place, manager: Path) -> None:
-    """A limit that stands on our own group, but not on systemd's, is somebody's decision."""
+    """A limit that stands on our own group, but not on systemd's, is somebody's decision.
+
+    Not pids.max: systemd sets it on every unit, on the scope too (DefaultTasksMax).
+    """
     for directory in place.upwards():
-        limit_bytes = group.read_number(directory / "memory.max")
-        if limit_bytes is not None and directory not in [manager, *manager.parents]:
-            raise Refused(f"a scope would escape the limit of {limit_bytes} bytes on {directory}")
+        if directory in (manager, *manager.parents):
+            continue
+        for limit in (cgroup_v2.memory_limit(directory), cgroup_v2.cpu_limit(directory)):
+            if limit is not None:
+                raise Refused(f"a scope would escape the limit of {limit} on {directory}")
 
 
-def _start(unit: str, environment: dict[str, str]) -> None:
+def _start(unit: str, environment: dict[str, str], niceness: int | None) -> None:
     properties = [
-        ["Description", "s", "A Jupyter kernel under a memory cap (checkpoint-kernel)"],
+        ["Description", "s", "A Jupyter kernel under limits (checkpoint-kernel)"],
         ["PIDs", "au", "1", str(os.getpid())],
         # Without it a daemon-reload silently drops the cap inside.
         ["Delegate", "b", "true"],
         ["MemorySwapMax", "t", "0"],
         ["CollectMode", "s", "inactive-or-failed"],
     ]
+    if niceness:
+        properties.append(["CPUWeight", "t", str(max(1, round(100 / 1.25**niceness)))])
     # The default, stop, kills the whole scope when one child is OOM-killed. Versions that
     # do not know it for scopes refuse the whole call ("Cannot set property OOMPolicy, or
     # unknown property"); 252 and 257 take it.

@@ -1,8 +1,11 @@
 """Stands in for the supervisor: caps a child, lets it do one thing, prints what it saw as JSON.
 
-capped_program.py LIMIT WHAT     WHAT: eat MIB | reload-eat MIB | worker-eats MIB | flock | nothing
+capped_program.py LIMIT WHAT     WHAT: eat MIB | reload-eat MIB | worker-eats MIB | flock |
+                                       forks N | spins SECONDS | nothing
 
-`reload-eat` has systemd read its configuration again before the child eats.
+`reload-eat` has systemd read its configuration again before the child eats; `forks` ends with
+the number of children that could be had. LIMITS in the environment, such as
+`{"cpu_limit": 0.3}`, go beside LIMIT, which is memory's.
 """
 
 from __future__ import annotations
@@ -44,9 +47,33 @@ def flock() -> NoReturn:
         time.sleep(60)
 
 
+def forks(count: int) -> NoReturn:
+    had = 0
+    for _ in range(count):
+        try:
+            if os.fork() == 0:
+                time.sleep(60)
+                os._exit(0)
+            had += 1
+        except BlockingIOError:  # EAGAIN, and no other error
+            break
+    time.sleep(0.1)
+    os._exit(had)
+
+
+def spins(seconds: float) -> NoReturn:
+    """Ends with the percentage of a core that it got."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    os._exit(min(round(100 * time.process_time() / seconds), 254))
+
+
 def main() -> None:
     limit, what, *more = sys.argv[1:]
-    handle = policy.prepare(None if limit == "none" else limit, "50%", "test kernel/1")
+    others = json.loads(os.environ.get("LIMITS", "{}"))
+    memory = None if limit == "none" else limit
+    handle = policy.prepare(memory, "50%", "test kernel/1", **others)
     before = handle.counters()
     if what == "reload-eat":
         whose = ["--user"] if os.geteuid() else []
@@ -63,6 +90,12 @@ def main() -> None:
                 worker_eats(int(more[0]))
             elif what == "flock":
                 flock()
+            elif what == "forks":
+                forks(int(more[0]))
+            elif what == "spins":
+                spins(float(more[0]))
+            elif what == "nothing":
+                code = os.getpriority(os.PRIO_PROCESS, 0)
         finally:
             os._exit(code)
     seen: list[int] = []
@@ -74,12 +107,14 @@ def main() -> None:
         handle.kill_all()
     _, status = os.waitpid(pid, 0)
     after = handle.counters()
+    handle.kill_all()
     directory = handle.cap.cgroup if handle.cap else None
     closed = handle.close()
     print(
         json.dumps(
             {
                 "cap": asdict(handle.cap) if handle.cap else None,
+                "limits": {limit.key: asdict(limit) for limit in handle.limits},
                 "before": asdict(before),
                 "after": asdict(after),
                 "status": os.waitstatus_to_exitcode(status),
@@ -89,6 +124,11 @@ def main() -> None:
                 "closed_again": handle.close(),
                 "after_close": asdict(handle.counters()),
                 "gone": directory is not None and not Path(directory).exists(),
+                "left_groups": [
+                    limit.cgroup
+                    for limit in handle.limits
+                    if limit.cgroup is not None and Path(limit.cgroup).exists()
+                ],
                 "own": Path("/proc/self/cgroup").read_text(),
             }
         )

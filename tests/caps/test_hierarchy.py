@@ -146,6 +146,43 @@ def test_v2_beside_our_own_leaf_is_used_where_the_parent_was_handed_over(tmp_pat
     assert cgroup_v2.create(place, "x").directory == place.directory.parent / "x"
 
 
+def test_v2_takes_another_controller_into_a_leaf_of_our_own_and_asks_nobody_elses_parent(
+    tmp_path: Path,
+) -> None:
+    place = v2_tree(tmp_path, "a")
+    leaf = place.directory / "x"
+    mine = cgroup_v2.Group(leaf, place.mount, moved_from=place.directory)
+    mine.need("cpu")
+    assert (place.directory / "cgroup.subtree_control").read_text() == "+cpu"
+    with pytest.raises(Refused, match="the io controller is not delegated to"):
+        mine.need("io")
+    with pytest.raises(Refused, match="does not hand the pids controller down"):
+        cgroup_v2.Group(leaf, place.mount).need("pids")
+
+
+@pytest.mark.parametrize("limit", ["cpu__max", "pids__max"])
+def test_v2_does_not_leave_a_group_with_a_limit_on_cpu_or_processes(
+    tmp_path: Path, limit: str
+) -> None:
+    text = {"cpu__max": "50000 100000\n", "pids__max": "100\n"}[limit]
+    place = v2_tree(
+        tmp_path, "a/b", **{"cgroup__type": "domain\n", "cgroup__procs": "1\n", limit: text}
+    )
+    (place.directory.parent / "cgroup.subtree_control").write_text("memory\n")
+    with pytest.raises(Refused, match=r"would escape the limit of (0\.5 cores|100 processes)"):
+        cgroup_v2.create(place, "x")
+
+
+def test_limits_on_cpu_and_processes_that_read_back_otherwise_are_refused(tmp_path: Path) -> None:
+    for name in ("cpu.max", "pids.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"):
+        (tmp_path / name).symlink_to("/dev/null")  # takes every write, keeps none
+    for made in (cgroup_v2.Group(tmp_path, tmp_path), cgroup_v1.Group(tmp_path, tmp_path)):
+        with pytest.raises(Refused, match="reads back as"):
+            made.limit_cpu(1.5)
+        with pytest.raises(Refused, match="took 40 but reads back as max"):
+            made.limit_pids(40)
+
+
 def test_a_limit_that_reads_back_otherwise_is_refused(tmp_path: Path) -> None:
     (tmp_path / "memory.max").symlink_to("/dev/null")  # takes every write, keeps none
     with pytest.raises(Refused, match=r"took 1048576 but reads back as max"):

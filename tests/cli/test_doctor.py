@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from checkpoint_kernel import contract
-from checkpoint_provisioner import doctor_machine
+from checkpoint_provisioner import doctor_machine, doctor_probes
 
 
 class Patient:
@@ -92,8 +92,11 @@ def test_a_sound_installation_passes_and_every_finding_has_a_remedy(patient: Pat
             assert check["level"] == "ok" or check["remedy"], check
     for name in ("glibc", "server half", "store", "store is writable", "disk space", "filesystem"):
         assert name in found
-    for name in ("signing key", "memory cap", "memory.oom.group"):
+    for name in ("signing key", "memory cap", "memory.oom.group", "swap", "cpu limit"):
         assert name in found
+    for name in ("pids limit", "memory guard", "oom_score_adj", "native stacks", "kernel log"):
+        assert name in found
+    assert "core files" in found
 
 
 def test_the_memory_cap_is_really_tried_and_its_backend_named(patient: Patient) -> None:
@@ -103,6 +106,16 @@ def test_the_memory_cap_is_really_tried_and_its_backend_named(patient: Patient) 
     else:
         assert "not enforced" in check["said"]
         assert check["remedy"]
+
+
+def test_what_the_doctor_tries_leaves_nothing_behind_and_says_what_does_not_work() -> None:
+    tried = doctor_probes.run()
+    assert tried.left is None
+    for limit in (tried.cap, *tried.limits.values()):
+        assert limit["enforced"] or "nothing enforces it: " in limit["detail"]
+        assert limit["cgroup"] is None or not Path(limit["cgroup"]).exists()
+    # Linux enforces RLIMIT_DATA on private memory since 4.7.
+    assert "were given in spite of it" not in tried.guard
 
 
 def test_without_a_kernelspec_it_says_how_to_install_one(patient: Patient) -> None:
@@ -184,6 +197,8 @@ def test_people_get_one_line_per_check_and_the_remedy_below_it(patient: Patient)
     assert done.returncode == 0
     assert f"-> chmod 700 {patient.data}/checkpoints" in " ".join(done.stdout.split())
     assert "0 failed" in done.stdout
+    for heading in ("Installation", "Checkpoints", "Limits", "Evidence of a death"):
+        assert heading in done.stdout.splitlines()
 
 
 @pytest.mark.unit

@@ -95,7 +95,8 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_installed_kernelspec_is_what_the_frontend_finds(machine: Machine) -> None:
     machine.server(sys.executable)
-    done = machine.run("install", "--user", "--memory-limit", "8G")
+    limits = ("--memory-limit", "8G", "--cpu-limit", "1.5", "--pids-limit", "500", "--nice", "4")
+    done = machine.run("install", "--user", *limits)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     where, spec = machine.look_up()
@@ -109,7 +110,7 @@ def test_the_installed_kernelspec_is_what_the_frontend_finds(machine: Machine) -
     assert spec["metadata"]["debugger"] is True
     assert spec["metadata"]["kernel_provisioner"] == {
         "provisioner_name": "checkpoint-provisioner",
-        "config": {"memory_limit": "8G"},
+        "config": {"memory_limit": "8G", "cpu_limit": 1.5, "pids_limit": 500, "nice": 4},
     }
     assert config.parse(spec["metadata"]["kernel_provisioner"]["config"]).memory_limit == "8G"
     assert {p.name for p in where.iterdir()} == {
@@ -261,6 +262,7 @@ def test_without_any_server_on_path_it_says_so(machine: Machine) -> None:
         (["--python", "/no/such/python"], "--python: /no/such/python is no executable file"),
         (["--python", "/bin/true"], "--python: /bin/true is no usable Python"),
         (["--memory-limit", "8GB"], '--memory-limit: "8GB" is not allowed'),
+        (["--pids-limit", "5"], "--pids-limit: 5 is not allowed"),
         (["--name", "a b"], "--name 'a b'"),
     ],
 )

@@ -148,6 +148,7 @@ while True:
 """
 
 
+@pytest.mark.vm
 def test_a_kernel_killed_for_a_restart_is_hung_with_its_stacks(
     start: Start, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ from jupyter_client.manager import KernelManager
 from checkpoint_kernel import contract, session
 from checkpoint_kernel.session import ExitMarker, Plan, Session
 
+# Multiplies every wait: an emulated machine is 15 times slower than this one.
+SLOW = float(os.environ.get("CHECKPOINT_KERNEL_SLOW", "1"))
 OURS = ["python", "-m", "checkpoint_kernel", "-f", "{connection_file}"]
 RECORD_SCHEMA = Path(__file__).parents[2] / "docs" / "death-record.schema.json"
 FOREIGN = ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -68,7 +70,7 @@ class Victim:
             self.client.stop_channels()
         self.client = self.manager.blocking_client()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=30)
+        self.client.wait_for_ready(timeout=30 * SLOW)
 
     @property
     def provisioner(self) -> Any:
@@ -95,7 +97,7 @@ class Victim:
 
     def run(self, code: str) -> Any:
         """Run a cell that ends, and return the reply."""
-        return self.client.execute_interactive(code, timeout=30, output_hook=lambda _: None)
+        return self.client.execute_interactive(code, timeout=30 * SLOW, output_hook=lambda _: None)
 
     def begin(self, code: str) -> None:
         """Start a cell that may not end."""
@@ -159,6 +161,7 @@ class Victim:
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
     """Poll until `condition()` holds; the error says what was waited for."""
+    seconds *= SLOW
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

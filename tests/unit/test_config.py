@@ -16,6 +16,9 @@ def test_an_empty_config_has_the_documented_defaults() -> None:
     assert parse({}) == Config(
         memory_limit=None,
         soft_limit="85%",
+        cpu_limit=None,
+        pids_limit=None,
+        nice=None,
         checkpoint_interval=30.0,
         checkpoint_after_cell=True,
         restore="crash",
@@ -169,3 +172,31 @@ def test_a_soft_limit_above_the_cap_is_refused() -> None:
 def test_a_store_in_the_home_directory_is_made_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     assert parse({"store": "~/checkpoints"}).store == "/home/ada/checkpoints"
+
+
+def test_the_limits_beside_memorys_are_numbers() -> None:
+    found = parse({"cpu_limit": 2, "pids_limit": 32, "nice": 0})
+    assert (found.cpu_limit, found.pids_limit, found.nice) == (2.0, 32, 0)
+    assert isinstance(found.cpu_limit, float)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("cpu_limit", "1.5", "without quotes"),
+        ("cpu_limit", "150%", "a number of cores such as 1.5"),
+        ("cpu_limit", 0, "at least 0.1"),
+        ("cpu_limit", float("inf"), "at least 0.1"),
+        ("cpu_limit", True, "a number of cores"),
+        ("pids_limit", 8, "at least 32"),
+        ("pids_limit", 100.0, "a whole number"),
+        ("pids_limit", "100", "without quotes"),
+        ("nice", 20, "from 0 to 19"),
+        ("nice", -1, "from 0 to 19"),
+        ("nice", False, "a whole number"),
+    ],
+)
+def test_a_limit_that_is_no_such_number_is_refused(key: str, value: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{key}: ") as caught:
+        parse({key: value})
+    assert said in str(caught.value)
