@@ -53,6 +53,7 @@ ASK_AGAIN_S = 0.5
 REARMED = 0.9
 # Two readings of the kernel's data that differ by less are of one moment; it is tried so often.
 ONE_MOMENT = 0.005
+STALE_S = 0.004  # less than `memory_guard.lifted` waits
 _LOOKS = 5
 CHILD_SCORE = 500  # of 1000: after snapshot processes, which have all of it, and before kernels
 
@@ -159,12 +160,14 @@ class Guard:
         self._libraries_bytes, self._libraries_at = 0, 0
         self._maps_bytes, self._maps_at = 0, float("-inf")
         self._has_maps = False
+        self._stale = 0  # ticks in a row
         self._kernels_own: int | None = None  # what the kernel itself has set it to
         self._stopped: int | None = None  # the last snapshot process that was
         self.last: Use | None = None
 
     def tick(self) -> float:
         """Look once and act. Never raises for a kernel that has ended meanwhile."""
+        began = time.monotonic()
         seen = self._look()
         if seen is None:
             return LONGEST_TICK_S
@@ -181,15 +184,15 @@ class Guard:
             self._kernels_own = flight.data_limit
         if starting or (flight is not None and flight.lifted):
             self._lift()
-        else:
+        elif time.monotonic() - began < STALE_S or self._stale >= _LOOKS:
+            self._stale = 0
             self._limit(use, data, flight)
+        else:  # others had the processor meanwhile: what was seen is of another moment
+            self._stale += 1
         if flight is not None:
             self._see_to_cell(use, before or use, soft_bytes, flight)
-        if (
-            not self._cap.enforced
-            and use.own
-            and use.used_bytes > contract.DATA_SHARE * use.limit_bytes
-        ):
+        over = use.used_bytes > contract.DATA_SHARE * use.limit_bytes
+        if over and use.own and not self._cap.enforced:
             self._kill_largest_child(use)
         return next_tick_s(use.used_bytes, soft_bytes, busy)
 
@@ -234,6 +237,9 @@ class Guard:
         if flight is not None and flight.snapshot_pid and use.used_bytes > HALF * use.limit_bytes:
             snapshot = meter.private_bytes(flight.snapshot_pid)
         self._set_data_limit(data_limit(use, data.data_bytes, promised, snapshot))
+        now = self._flight()
+        if now is not None and now.lifted:  # since we have looked
+            self._lift()
 
     def _lift(self) -> None:
         self._set_data_limit(self._before)

@@ -53,12 +53,15 @@ def survived(directory: Path, evidence: Evidence) -> str:
     """
     event = next(e for e in reversed(evidence.events) if e.kind == "memory-cap-interrupt")
     if evidence.flight is not None:  # which may be in the next cell by now
-        then = {
-            "state": "busy",
-            "line": event.extra["line"],
-            "execution_count": event.extra["cell"],
-        }
-        evidence = replace(evidence, flight=replace(evidence.flight, **then), time=event.time)
+        said = event.extra
+        flight = replace(
+            evidence.flight,
+            state="busy",
+            execution_count=said["cell"],
+            cell_source=said["cell_source"],
+            line=said["line"],
+        )
+        evidence = replace(evidence, flight=flight, time=event.time)
     return write_record(
         directory, evidence, Verdict("survived", "memory-cap-interrupt", event.said)
     )

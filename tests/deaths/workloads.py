@@ -61,11 +61,11 @@ WORKLOADS = (
     ),
     Workload(
         "workers that eat the memory",
-        "import multiprocessing\n"
+        "import multiprocessing, time\n"
         "def eat(_):\n"
         "    hoard = []\n"
         "    while True:\n"
-        "        hoard.append(b'x' * 5_000_000)\n"
+        "        hoard.append(b'x' * 5_000_000); time.sleep(0.01)\n"
         "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
         "    pool.map(eat, range(2))",
         (7,),

@@ -118,7 +118,10 @@ class TestAGuardedProcess:
     def test_the_limit_follows_use_is_lifted_for_a_restore_and_leaves_the_users_alone(
         self, tmp_path: Path
     ) -> None:
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+        code = "import time; print(flush=True); time.sleep(100)"
+        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()
         used = [100 * MB]
         said: list[Event] = []
         recorder = FlightRecorder(tmp_path / contract.FLIGHT_FILE)
@@ -155,6 +158,7 @@ class TestAGuardedProcess:
         finally:
             child.kill()
             child.wait()
+            child.stdout.close()
 
     def test_children_lose_the_limit_and_go_first(self, tmp_path: Path) -> None:
         code = (
