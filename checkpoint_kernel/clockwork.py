@@ -67,6 +67,7 @@ class Clockwork(threading.Thread):
         self._wake = threading.Event()
         self._stopped = False
         self.enabled = True  # False: sample only, take nothing
+        self.errands: list[Callable[[], None]] = []  # what else is done at every look
         self.busy_since: float | None = None  # monotonic
         self._last_taken = time.monotonic()
         self._asked_at: float | None = None
@@ -146,6 +147,8 @@ class Clockwork(threading.Thread):
     def _look(self) -> None:
         self._hand_on()
         self._sample()
+        for errand in self.errands:
+            errand()
         checkpointer = self._checkpointer
         if checkpointer is None or not checkpointer.watch() or not self.enabled:
             return

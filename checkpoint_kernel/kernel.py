@@ -20,6 +20,7 @@ from ipykernel.ipkernel import IPythonKernel
 
 from . import doing, last_words, left_behind, manifest, memory, notice, restore, safe_point
 from .checkpoint import Checkpointer
+from .children_news import ChildrenNews
 from .clockwork import Clockwork, cell_line
 from .ending import Ending
 from .environment_watch import EnvironmentWatch
@@ -122,6 +123,9 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
                 shell, cap, self.memory_use.gauge, self.recorder, self.session_directory
             )
             self.memory_guard.install()
+        if cap is not None:
+            news = ChildrenNews(self.session_directory, sys.stderr)
+            self.clockwork.errands.append(news.tell)
         self.ending = Ending(self._handles_sigterm, self._save_and_be_ended)
         self.ending.listen()
         os.register_at_fork(after_in_child=self._in_forked_child)

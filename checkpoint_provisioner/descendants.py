@@ -38,8 +38,9 @@ class Process:
 
 
 def of_kernel(kernel_pid: int) -> list[Process]:
-    """The living descendants of our child `kernel_pid`, which has ended and is not yet reaped."""
-    walk, below = _children_of_ours(kernel_pid), dict[int, Process]()
+    """The living descendants of our child `kernel_pid`, which lives or is not yet reaped."""
+    walk = [*_processes(_children(kernel_pid)), *_children_of_ours(kernel_pid)]
+    below: dict[int, Process] = {}
     while walk:
         one = walk.pop()
         if one.pid not in below:

@@ -352,8 +352,8 @@ class Guard:
     def _stop_snapshot(self, flight: Flight) -> bool:
         """What is freed near the limit must be free at once; the next checkpoint is in place."""
         pid = flight.snapshot_pid
-        if pid is None or pid == self._stopped:
-            return False
+        if pid is None or pid == self._stopped or not proc.belongs_to_session(pid, self._directory):
+            return False  # or its pid is another's by now
         self._stopped = pid
         said = "the process that was writing a checkpoint was stopped: memory was nearly used up"
         # On record first: the kernel looks there for why its process was killed.

@@ -5,22 +5,8 @@ Standard library only. What is used under a limit is `caps.meter`'s to read.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
-
-
-def descendants(pid: int) -> list[int]:
-    """The children of a process, theirs, and so on (proc_pid_task(5), `children`)."""
-    found: list[int] = []
-    left = [pid]
-    while left:
-        for task in Path(f"/proc/{left.pop()}/task").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # the thread has ended
-                children = [int(word) for word in (task / "children").read_text("ascii").split()]
-                found += children
-                left += children
-    return found
 
 
 def signal_if_caught(pid: int, number: int) -> bool:

@@ -22,7 +22,6 @@ from checkpoint_kernel import contract, flight_recorder, session
 from . import (
     descendants,
     evidence,
-    guard_verbs,
     home,
     incidents,
     orphans,
@@ -111,7 +110,8 @@ class Watch:
             return None
 
         def processes() -> list[int]:
-            return kernel.cap.pids() or [kernel.pid, *guard_verbs.descendants(kernel.pid)]
+            started = (one.pid for one in descendants.of_kernel(kernel.pid))
+            return kernel.cap.pids() or [kernel.pid, *started]
 
         reader = kernel.cap.meter(processes)
         if reader is None:

@@ -123,12 +123,19 @@ def test_a_namespace_above_the_soft_limit_can_still_be_worked_with(start: Start)
 @pytest.mark.vm
 def test_a_child_that_the_oom_killer_takes_is_an_event_and_no_death(start: Start) -> None:
     victim = capped(start, config={"soft_limit": "100%"})  # or the cell would be ended first
-    said = victim.run(
-        "import subprocess, sys\n"
+    shown: list[dict[str, Any]] = []
+    said = victim.client.execute_interactive(
+        "import subprocess, sys, time\n"
         "status = subprocess.call([sys.executable, '-c', 'x = bytearray(b\"x\") * 600_000_000'])\n"
-        "assert status == -9, status"
+        "assert status == -9, status\n"
+        "time.sleep(4)",
+        timeout=60,
+        output_hook=lambda message: shown.append(message["content"]),
     )
     assert said["content"]["status"] == "ok", said["content"]
+    told = "".join(content.get("text", "") for content in shown)
+    assert "a child process was killed because memory ran out" in told
+    assert "interrupt the cell" in told
     until(lambda: "child-oom-killed" in events(victim), "the event")
     assert records(victim) == []
     assert victim.run("1 + 1")["content"]["status"] == "ok"

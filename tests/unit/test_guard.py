@@ -15,7 +15,7 @@ import pytest
 from checkpoint_kernel import contract, flight_recorder
 from checkpoint_kernel.flight_recorder import FlightRecorder
 from checkpoint_kernel.session import Cap, Event
-from checkpoint_provisioner import guard, guard_verbs
+from checkpoint_provisioner import descendants, guard, guard_verbs
 from checkpoint_provisioner.caps import meter
 from checkpoint_provisioner.caps.meter import Level, Meter, Use
 from checkpoint_provisioner.guard import Guard
@@ -98,7 +98,7 @@ class TestMeter:
         try:
             assert parent.stdout is not None
             child = int(parent.stdout.readline())
-            assert guard_verbs.descendants(parent.pid) == [child]
+            assert [one.pid for one in descendants.of_kernel(parent.pid)] == [child]
             alone = meter.of_processes(lambda: [parent.pid])()
             both = meter.of_processes(lambda: [parent.pid, child])()
             assert alone is not None
@@ -175,7 +175,7 @@ class TestAGuardedProcess:
         try:
 
             def processes() -> list[int]:
-                return [parent.pid, *guard_verbs.descendants(parent.pid)]
+                return [parent.pid, *(one.pid for one in descendants.of_kernel(parent.pid))]
 
             one = Guard(
                 parent.pid, CAP, Meter([Level(500 * MB, lambda: 400 * MB, True)]), tmp_path,
