@@ -10,8 +10,10 @@ the number of children that could be had. LIMITS in the environment, such as
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -82,6 +84,7 @@ def main() -> None:
     if pid == 0:
         code = 99
         try:
+            os.setsid()
             handle.enter()
             code = 0
             if what.endswith("eat"):
@@ -99,15 +102,22 @@ def main() -> None:
         finally:
             os._exit(code)
     seen: list[int] = []
+    grouped = any(limit is not None and limit.cgroup for limit in (handle.cap, *handle.limits))
     if what == "flock":
         deadline = time.monotonic() + 20
-        while len(seen) < 6 and time.monotonic() < deadline:
+        while grouped and len(seen) < 6 and time.monotonic() < deadline:
             time.sleep(0.02)
             seen = handle.pids()
         handle.kill_all()
+        if not grouped:  # nothing else would end them; its flock of forks may be yet to come
+            time.sleep(1)
+            os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     after = handle.counters()
     handle.kill_all()
+    if not grouped:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
     directory = handle.cap.cgroup if handle.cap else None
     closed = handle.close()
     print(
