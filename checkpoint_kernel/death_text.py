@@ -151,7 +151,9 @@ def _changes(death: dict[str, Any]) -> list[str]:
 
 
 def _events(death: dict[str, Any]) -> list[str]:
-    return [f"Before: {event['said']}" for event in (death.get("events") or ())[-5:]]
+    because = death.get("because")  # an interrupt's is its own event
+    found = [event["said"] for event in (death.get("events") or ()) if event["said"] != because]
+    return [f"Before: {said}" for said in found[-5:]]
 
 
 def _stacks(death: dict[str, Any]) -> list[str]:

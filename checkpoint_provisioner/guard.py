@@ -22,7 +22,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from checkpoint_kernel import contract, flight_recorder
@@ -43,9 +43,10 @@ GROWTH_BYTES = 8 << 20
 GROWTH = 0.02
 # Nobody fills memory faster: the next look is due when the soft limit could be met.
 FILLED_BYTES_PER_S = 2e9
-# See `Promised`: at this much processor time, page faults would have touched a gigabyte.
-IDLY_S = 0.5
-CHANGE_BYTES = 1 << 20
+# See `Promised`: in so much processor time a hundred megabytes and more would be touched.
+WHILE_S = 0.2
+LEAST_SEEN = 6
+CHANGE_BYTES = 4 << 20
 SHORTEST_TICK_S, IDLE_TICK_S, LONGEST_TICK_S = 0.02, 0.1, 1.0
 # A kernel that did not react (one long call of C code) is asked again.
 ASK_AGAIN_S = 0.5
@@ -94,21 +95,27 @@ class Promised:
     """Memory that was allocated and not yet touched, as if it were used.
 
     Without it an allocation that is being filled counts as data and not as use, and so would
-    allow another one of its size. What the kernel has not touched while it worked for `IDLY_S`
-    it may never touch, such as the stacks of threads: that is settled.
+    allow another one of its size. What stays untouched while the kernel works, as stacks of
+    threads do, is settled: the floor to which `untouched` comes back, in both halves of a while.
     """
 
     settled_bytes: int | None = None
-    last_bytes: int = 0
-    changed_at_s: float = 0.0
+    seen: deque[tuple[float, int]] = field(default_factory=deque)
 
     def update(self, untouched_bytes: int, cpu_s: float) -> int:
         """The promised bytes; `cpu_s` is the processor time that the kernel has used so far."""
-        if abs(untouched_bytes - self.last_bytes) > CHANGE_BYTES or self.settled_bytes is None:
-            self.last_bytes, self.changed_at_s = untouched_bytes, cpu_s
+        seen = self.seen
+        seen.append((cpu_s, untouched_bytes))
+        while len(seen) > LEAST_SEEN and cpu_s - seen[1][0] > WHILE_S:
+            seen.popleft()
         settled = untouched_bytes if self.settled_bytes is None else self.settled_bytes
-        idly = cpu_s - self.changed_at_s > IDLY_S
-        self.settled_bytes = untouched_bytes if idly else min(untouched_bytes, settled)
+        if len(seen) >= LEAST_SEEN and cpu_s - seen[0][0] > WHILE_S:
+            values = [value for _, value in seen]
+            middle = len(values) // 2
+            older, newer = min(values[:middle]), min(values[middle:])
+            if abs(older - newer) <= CHANGE_BYTES:  # while it is being filled, it falls
+                settled = max(settled, min(older, newer))
+        self.settled_bytes = min(settled, untouched_bytes)
         return untouched_bytes - self.settled_bytes
 
 
@@ -171,7 +178,7 @@ class Guard:
         seen = self._look()
         if seen is None:
             return LONGEST_TICK_S
-        use, data = seen
+        use, data, of_one_moment = seen
         before, self.last = self.last, use
         flight = self._flight()
         busy = flight is not None and flight.state == "busy"
@@ -184,10 +191,10 @@ class Guard:
             self._kernels_own = flight.data_limit
         if starting or (flight is not None and flight.lifted):
             self._lift()
-        elif time.monotonic() - began < STALE_S or self._stale >= _LOOKS:
+        elif (of_one_moment and time.monotonic() - began < STALE_S) or self._stale >= _LOOKS:
             self._stale = 0
             self._limit(use, data, flight)
-        else:  # others had the processor meanwhile: what was seen is of another moment
+        else:  # others had the processor meanwhile: the limit before is nearer to the truth
             self._stale += 1
         if flight is not None:
             self._see_to_cell(use, before or use, soft_bytes, flight)
@@ -210,8 +217,11 @@ class Guard:
 
     # --- the kernel's own allocations ---
 
-    def _look(self) -> tuple[Use, Data] | None:
-        """Use and data of one moment: a gigabyte that comes or goes in between would mislead."""
+    def _look(self) -> tuple[Use, Data, bool] | None:
+        """Use and data, and whether they are of one moment.
+
+        A gigabyte that comes or goes between the readings would mislead.
+        """
         seen = None
         before = meter.data_of(self._pid)
         for _ in range(_LOOKS):
@@ -220,10 +230,11 @@ class Guard:
                 return None
             data_bytes = min(before.data_bytes, after.data_bytes)
             anonymous_bytes = min(before.anonymous_bytes, after.anonymous_bytes)
-            seen = use, Data(data_bytes, anonymous_bytes)
             changed = abs(after.data_bytes - before.data_bytes)
             changed += abs(after.anonymous_bytes - before.anonymous_bytes)
-            if changed < ONE_MOMENT * use.limit_bytes:
+            agree = changed < ONE_MOMENT * use.limit_bytes
+            seen = use, Data(data_bytes, anonymous_bytes), agree
+            if agree:
                 break
             before = after
         return seen
@@ -259,7 +270,7 @@ class Guard:
 
     def _libraries(self, data: Data) -> int:
         """Bytes of maps of files that are none of the store's: data in name only."""
-        if abs(data.data_bytes - self._libraries_at) > 4 * CHANGE_BYTES:
+        if abs(data.data_bytes - self._libraries_at) > CHANGE_BYTES:
             self._libraries_at = data.data_bytes
             self._libraries_bytes = guard_verbs.file_map_bytes(self._pid, self._store)
         return self._libraries_bytes

@@ -57,8 +57,23 @@ class TestPromised:
         promised = guard.Promised()
         promised.update(200 * MB, 1.0)
         assert promised.update(600 * MB, 1.0) == 400 * MB
-        assert promised.update(600 * MB, 1.4) == 400 * MB
-        assert promised.update(600 * MB, 1.6) == 0
+        left = [promised.update(600 * MB, 1.0 + tick / 10) for tick in range(1, 12)]
+        assert left[2] == 400 * MB
+        assert left[-1] == 0
+
+    def test_the_floor_under_many_allocations_is_settled_and_they_are_not(self) -> None:
+        promised = guard.Promised()
+        promised.update(200 * MB, 1.0)
+        for tick in range(20):  # stacks of 40 MB, and an array of 20 MB that is filled each time
+            left = promised.update((240 + 20 * (tick % 2)) * MB, 1.1 + tick / 20)
+        assert left == 20 * MB
+
+    def test_a_large_allocation_is_a_promise_as_long_as_it_is_being_filled(self) -> None:
+        promised = guard.Promised()
+        promised.update(200 * MB, 1.0)
+        for tick in range(40):  # 4 GB, at a gigabyte a second
+            untouched_mb = 4296 - 100 * tick
+            assert promised.update(untouched_mb * MB, 1.0 + tick / 10) == (untouched_mb - 200) * MB
 
 
 class TestThreshold:
