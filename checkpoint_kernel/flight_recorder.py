@@ -48,7 +48,8 @@ class Flight:
     data_limit: int | None = (
         None  # what the kernel has raised its RLIMIT_DATA to, until the next tick
     )
-    memory_interrupts: int = 0  # cells that were interrupted because memory was nearly used up
+    memory_interrupts: int = 0  # how often the guard's signal was raised in a cell
+    cells_ended: int = 0  # cells that ended for want of memory, by that or by an allocation
     restoring_unit: str | None = None  # the unit that is being loaded right now
     restore_done: bool = False
     shutdown: str | None = None  # "restart" or "shutdown": a shutdown_request has arrived

@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dis
 import errno
+import functools
+import math
 import os
 import resource
 import signal
+import threading
 import time
 import traceback
 import types
@@ -35,7 +39,11 @@ from .words import size
 # The memory is nearly used up and the user waits: the largest few, found in this time.
 _SHOWN: Final = 5
 _LOOK_S: Final = 0.1
+_setrlimit: Final = resource.setrlimit
 _NO_MEMORY: Final = ("can't allocate memory", "annot allocate memory", "std::bad_alloc")
+_FLOOR_BYTES: Final = 8 << 20
+# More than this no library maps.
+_LIBRARIES_BYTES: Final = 2 << 30
 _WORTH_NAMING: Final = 0.02  # of what is used
 _CHILD_SCORE: Final = "500"  # as the supervisor's guard would set it a tick later
 
@@ -87,13 +95,19 @@ class MemoryGuard:
         self._recorder = recorder
         self._directory = directory
         self.said: MemoryCapExceeded | None = None
+        self._about: tuple[str, dict[str, Any]] = "", {}  # what the event of it holds
+        self._used_at_start = 0  # of the running cell
+        self._lock = threading.RLock()
+        self._lifts = 0  # under way
+        self._data_limit = resource.getrlimit(resource.RLIMIT_DATA)[0]  # nobody's or the user's
 
     def install(self) -> None:
         """In the main thread, before the first cell."""
         signal.signal(MEMORY_SIGNAL, self._on_signal)
         os.register_at_fork(after_in_child=self._in_forked_child)
+        resource.setrlimit = self._noting(resource.setrlimit)
         self._shell.set_custom_exc((MemoryError, RuntimeError, OSError), self._show)
-        shared_objects.load_without(self.lifted)
+        shared_objects.load_without(self._loading)
 
     # --- in the cell ---
 
@@ -102,14 +116,17 @@ class MemoryGuard:
         line = cell_line(frame, self._shell.user_ns, flight.cell_file)
         if flight.state != "busy" or line is None:
             return  # between cells, or in code that is not the cell's: we are asked again
+        if self._used_bytes() <= max(self._cap.soft_bytes, self._used_at_start):
+            return  # one call of C code has freed it meanwhile, or it was meant for the cell before
+        self._recorder.update(line=line, memory_interrupts=flight.memory_interrupts + 1)
         raise self._exceeded(line, _and_callers(frame), None)
 
     def _exceeded(
         self, line: int | None, frames: list[types.FrameType], refused: BaseException | None
     ) -> MemoryCapExceeded:
-        """The error in words, and on record: the supervisor makes a report of the event."""
+        """The error in words. What becomes of it, `reply` sees."""
         flight, cap = self._recorder.flight, self._cap
-        used_bytes = self._gauge.used_bytes()
+        used_bytes = self._used_bytes()
         lines = flight.cell_source.splitlines()
         source = lines[line - 1].strip() if line and 0 < line <= len(lines) else None
         largest = self._largest(frames, used_bytes)
@@ -117,26 +134,30 @@ class MemoryGuard:
         if refused is None:
             because = f"{used}, and cells are ended above {size(cap.soft_bytes)} (soft_limit)"
         else:
-            because = f"{one_line(refused)}; {used}, so it did not fit"
+            left = max(int(DATA_SHARE * cap.cap_bytes) - used_bytes, 0)
+            because = f"{one_line(refused)}; {used}, and no more than {size(left)} could be had"
         error = MemoryCapExceeded(_message(line, source, because, largest), cap, used_bytes)
         error.largest, error.line, error.__cause__ = largest, line, refused
-        extra = {
-            "cell": flight.execution_count,
-            "line": line,
-            "source": source,
-            "cell_source": flight.cell_source,
-            "used_bytes": used_bytes,
-            "cap_bytes": cap.cap_bytes,
-            "soft_bytes": cap.soft_bytes,
-            "largest": largest,
-            "refused": None if refused is None else one_line(refused),
-        }
-        with contextlib.suppress(OSError):  # a full disk: the user is told all the same
-            event = Event("memory-cap-interrupt", time.time(), because, extra)
-            session.append_event(self._directory, event)
-        self._recorder.update(line=line, memory_interrupts=flight.memory_interrupts + 1)
+        self._about = (
+            because,
+            {
+                "cell": flight.execution_count,
+                "line": line,
+                "source": source,
+                "cell_source": flight.cell_source,
+                "used_bytes": used_bytes,
+                "cap_bytes": cap.cap_bytes,
+                "soft_bytes": cap.soft_bytes,
+                "largest": largest,
+                "refused": None if refused is None else one_line(refused),
+            },
+        )
         self.said = error
         return error
+
+    def _used_bytes(self) -> int:
+        room = memory.headroom_bytes(self._cap)
+        return self._gauge.used_bytes() if room is None else self._cap.cap_bytes - room
 
     def _largest(
         self, frames: list[types.FrameType], used_bytes: int
@@ -165,57 +186,122 @@ class MemoryGuard:
         self, shell: Any, kind: type, value: BaseException, tb: Any, tb_offset: int | None = None
     ) -> None:
         """IPython's handler for these errors (InteractiveShell.set_custom_exc)."""
-        if not isinstance(value, MemoryCapExceeded) and _lacks_memory(value) and _is_in_force():
-            walked = list(traceback.walk_tb(tb))
-            file = self._recorder.flight.cell_file
-            lines = [line for frame, line in walked if frame.f_code.co_filename == file]
-            frames = [frame for frame, _ in walked]
-            value = self._exceeded(lines[0] if lines else None, frames, value).with_traceback(tb)
+        try:
+            if self._was_refused(value, tb):
+                walked = list(traceback.walk_tb(tb))
+                file = self._recorder.flight.cell_file
+                lines = [line for frame, line in walked if frame.f_code.co_filename == file]
+                frames = [frame for frame, _ in walked]
+                refused = self._exceeded(lines[0] if lines else None, frames, value)
+                value = refused.with_traceback(tb)
+        except BaseException:  # no memory for words, or Ctrl-C: the error itself is shown
+            self.said = None
         shell.showtraceback((type(value), value, tb), tb_offset=tb_offset)
 
+    def _was_refused(self, value: BaseException, tb: types.TracebackType | None) -> bool:
+        """Whether an allocation failed for the limit's sake, as far as can be told."""
+        if isinstance(value, MemoryCapExceeded) or not _lacks_memory(value) or _raised(tb):
+            return False
+        return _is_in_force() and not _larger_than_the_machine(value)
+
     def reply(self, content: dict[str, Any]) -> dict[str, Any]:
-        """The reply to a cell: it names the error that was shown."""
+        """The reply to a cell: it names the error that was shown, and the event is put on record.
+
+        A cell that has handled the error was not ended by it.
+        """
         said, self.said = self.said, None
-        if said is None or content.get("status") != "error":
+        if said is None:
             return content
+        because, extra = self._about
+        kind = "memory-cap-interrupt"
+        names = (type(said).__name__, type(said.__cause__).__name__)
+        if content.get("status") != "error" or content.get("ename") not in names:
+            kind, because = "memory-cap-handled", f"the cell went on after this: {because}"
+        with contextlib.suppress(OSError):  # a full disk: the user is told all the same
+            session.append_event(self._directory, Event(kind, time.time(), because, extra))
+        if kind == "memory-cap-handled":
+            return content
+        self._recorder.update(cells_ended=self._recorder.flight.cells_ended + 1)
         let_go(said.__traceback__)
         release_free_memory()
-        if content.get("ename") == type(said.__cause__).__name__:
-            content = {**content, "ename": type(said).__name__, "evalue": str(said)}
-        return content
+        return {**content, "ename": type(said).__name__, "evalue": str(said)}
 
     # --- the limit of data ---
 
     def cell_begins(self) -> None:
         """What has been freed since the guard's last look may be used at once."""
-        limit_bytes, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if limit_bytes in (resource.RLIM_INFINITY, hard):
-            return
-        data_bytes = memory.data_bytes()
-        share_kept = self._cap.cap_bytes * (1 - DATA_SHARE)
-        if limit_bytes - data_bytes > self._cap.cap_bytes // 2:
-            return
         room_bytes = memory.headroom_bytes(self._cap)
-        wanted = 0 if room_bytes is None else data_bytes + int(room_bytes - share_kept)
-        if wanted > limit_bytes:
-            self._recorder.update(data_limit=wanted)  # first: the guard must know whose it is
-            resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+        self._used_at_start = 0 if room_bytes is None else self._cap.cap_bytes - room_bytes
+        limit_bytes, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        tight = limit_bytes - memory.data_bytes() < self._cap.cap_bytes // 2
+        if limit_bytes not in (resource.RLIM_INFINITY, hard) and tight:
+            self._limit_data(room_bytes, at_least=limit_bytes)
+
+    def _limit_data(self, room_bytes: int | None, at_least: int = 0, **flight: bool) -> None:
+        """RLIMIT_DATA as the guard would reckon it now; with what else the recorder is told."""
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = None
+        if room_bytes is not None:
+            share_kept = self._cap.cap_bytes * (1 - DATA_SHARE)
+            wanted = memory.data_bytes() + max(int(room_bytes - share_kept), _FLOOR_BYTES)
+        if wanted is not None and wanted > at_least:
+            # The recorder first: the guard must know whose limit it finds.
+            self._recorder.update(data_limit=wanted, **flight)
+            _setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+        elif flight:
+            self._recorder.update(**flight)
+
+    def _noting(self, setrlimit: Callable[..., None]) -> Callable[..., None]:
+        """So that children keep a limit of the user's own."""
+
+        @functools.wraps(setrlimit)
+        def wrapper(which: int, limits: tuple[int, int]) -> None:
+            setrlimit(which, limits)
+            if which == resource.RLIMIT_DATA:
+                self._data_limit = limits[0]
+
+        wrapper.__module__ = resource.__name__  # a notebook's reference to it is saved by name
+        return wrapper
 
     @contextlib.contextmanager
     def lifted(self) -> Iterator[None]:
         """Maps of a restore are data at once, and memory only when they are touched."""
-        self._recorder.update(lifted=True)
-        time.sleep(0.005)  # a tick of the guard's that has not seen it yet
-        try:
+        with self._lifted():
+            time.sleep(0.005)  # a tick of the guard's that has not seen it yet
             lift_data_limit()
             yield
+
+    @contextlib.contextmanager
+    def _loading(self) -> Iterator[None]:
+        """As `lifted`, many times in an import: only where it may matter, and without waiting."""
+        limit_bytes, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        free = limit_bytes in (resource.RLIM_INFINITY, hard)
+        if free or limit_bytes - memory.data_bytes() > _LIBRARIES_BYTES:
+            yield
+        else:
+            with self._lifted():
+                yield
+
+    @contextlib.contextmanager
+    def _lifted(self) -> Iterator[None]:
+        with self._lock:
+            self._lifts += 1
+            self._recorder.update(lifted=True)
+            lift_data_limit()
+        try:
+            yield
         finally:
-            self._recorder.update(lifted=False)
+            with self._lock:
+                self._lifts -= 1
+                if not self._lifts:
+                    # Until the guard's next tick: an allocation may follow at once.
+                    self._limit_data(memory.headroom_bytes(self._cap), lifted=False)
 
     def _in_forked_child(self) -> None:
         """The limit is about the kernel's size, and workers are the first to go."""
         with contextlib.suppress(OSError, ValueError):
-            lift_data_limit()
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            _setrlimit(resource.RLIMIT_DATA, (self._data_limit, hard))
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
                 file.write(_CHILD_SCORE)
 
@@ -262,6 +348,25 @@ def _lacks_memory(why: BaseException) -> bool:
     return "CUDA" not in text and any(words in text for words in _NO_MEMORY)
 
 
+def _raised(tb: types.TracebackType | None) -> bool:
+    """By a `raise` statement, and so not by an allocation."""
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    if tb is None or tb.tb_lasti < 0:
+        return False
+    return dis.opname[tb.tb_frame.f_code.co_code[tb.tb_lasti]] == "RAISE_VARARGS"
+
+
+def _larger_than_the_machine(why: BaseException) -> bool:
+    """numpy says what it wanted: more than there is would have been refused without us too."""
+    shape, dtype = getattr(why, "shape", None), getattr(why, "dtype", None)
+    item_bytes = getattr(dtype, "itemsize", None)
+    if not isinstance(shape, tuple) or not isinstance(item_bytes, int):
+        return False
+    machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return math.prod(shape) * item_bytes > machine_bytes
+
+
 def _is_in_force() -> bool:
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     return soft not in (resource.RLIM_INFINITY, hard)
@@ -270,7 +375,7 @@ def _is_in_force() -> bool:
 def lift_data_limit() -> None:
     """RLIMIT_DATA as far up as it goes; the guard only ever moves the soft one."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+    _setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def release_free_memory() -> None:

@@ -30,7 +30,7 @@ from checkpoint_kernel.flight_recorder import Flight
 from checkpoint_kernel.session import Cap, Event
 from checkpoint_kernel.words import size
 
-from . import guard_verbs, proc
+from . import guard_verbs, proc, process
 from .caps import meter
 from .caps.meter import Data, Meter, Use
 
@@ -167,7 +167,10 @@ class Guard:
         self._libraries_bytes, self._libraries_at = 0, 0
         self._maps_bytes, self._maps_at = 0, float("-inf")
         self._has_maps = False
+        self._flight: Flight | None = None  # the last that was whole
         self._stale = 0  # ticks in a row
+        self._work_s, self._cpu_s, self._worked_at = 0.0, 0.0, time.monotonic()
+        self._victim: int | None = None  # pidfd of a child that we have killed
         self._kernels_own: int | None = None  # what the kernel itself has set it to
         self._stopped: int | None = None  # the last snapshot process that was
         self.last: Use | None = None
@@ -180,7 +183,7 @@ class Guard:
             return LONGEST_TICK_S
         use, data, of_one_moment = seen
         before, self.last = self.last, use
-        flight = self._flight()
+        flight = self._flight = self._read_flight() or self._flight
         busy = flight is not None and flight.state == "busy"
         soft_bytes = min(self._cap.soft_bytes, int(use.limit_bytes * self._soft_share))
         near = use.used_bytes > 0.8 * soft_bytes
@@ -189,11 +192,13 @@ class Guard:
         if flight is not None:
             self._has_maps = self._has_maps or flight.lifted or flight.restore_done
             self._kernels_own = flight.data_limit
+            if flight.data_limit is not None:
+                self._set.append(flight.data_limit)
         if starting or (flight is not None and flight.lifted):
             self._lift()
         elif (of_one_moment and time.monotonic() - began < STALE_S) or self._stale >= _LOOKS:
             self._stale = 0
-            self._limit(use, data, flight)
+            self._limit(use, data, flight, busy)
         else:  # others had the processor meanwhile: the limit before is nearer to the truth
             self._stale += 1
         if flight is not None:
@@ -201,19 +206,19 @@ class Guard:
         over = use.used_bytes > contract.DATA_SHARE * use.limit_bytes
         if over and use.own and not self._cap.enforced:
             self._kill_largest_child(use)
-        return next_tick_s(use.used_bytes, soft_bytes, busy)
+        return SHORTEST_TICK_S if self._stale else next_tick_s(use.used_bytes, soft_bytes, busy)
 
     @property
     def _soft_share(self) -> float:
         return self._cap.soft_bytes / self._cap.cap_bytes
 
-    def _flight(self) -> Flight | None:
+    def _read_flight(self) -> Flight | None:
         if not self._is_ours:
             return None
         try:
             return flight_recorder.read(self._directory / contract.FLIGHT_FILE)
         except (OSError, ValueError, TypeError):
-            return None  # written at this moment: the next tick finds it whole
+            return None  # written at this moment: the one before will do
 
     # --- the kernel's own allocations ---
 
@@ -239,24 +244,35 @@ class Guard:
             before = after
         return seen
 
-    def _limit(self, use: Use, data: Data, flight: Flight | None) -> None:
+    def _limit(self, use: Use, data: Data, flight: Flight | None, busy: bool) -> None:
         clean_maps = self._clean_maps()
         untouched_bytes = max(data.untouched_bytes - self._libraries(data) - clean_maps, 0)
-        cpu_s = guard_verbs.cpu_s(self._pid)
-        promised = clean_maps + self._promised.update(untouched_bytes, cpu_s)
+        promised = clean_maps + self._promised.update(untouched_bytes, self._worked_s(busy))
         snapshot = 0
         if flight is not None and flight.snapshot_pid and use.used_bytes > HALF * use.limit_bytes:
             snapshot = meter.private_bytes(flight.snapshot_pid)
         self._set_data_limit(data_limit(use, data.data_bytes, promised, snapshot))
-        now = self._flight()
+        now = self._read_flight()
         if now is not None and now.lifted:  # since we have looked
             self._lift()
+
+    def _worked_s(self, busy: bool) -> float:
+        """Processor time of the kernel; while no cell runs, time: what waits then is not filled."""
+        now, cpu_s = time.monotonic(), guard_verbs.cpu_s(self._pid)
+        self._work_s += max(cpu_s - self._cpu_s, 0.0 if busy else now - self._worked_at)
+        self._cpu_s, self._worked_at = cpu_s, now
+        return self._work_s
+
+    def off(self) -> None:
+        """Leave the kernel as it was found."""
+        self._lift()
 
     def _lift(self) -> None:
         self._set_data_limit(self._before)
 
     def _set_data_limit(self, wanted: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has just ended
+        # It has just ended, or has lowered the hard limit between our two calls.
+        with contextlib.suppress(OSError, ValueError):
             now, hard = resource.prlimit(self._pid, resource.RLIMIT_DATA)
             lifted = now in (resource.RLIM_INFINITY, hard, self._kernels_own)
             ours = now in self._set or lifted
@@ -298,22 +314,32 @@ class Guard:
 
     def _let_go(self, pid: int) -> None:
         """A child inherits the limit, which is about the kernel's own size."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with contextlib.suppress(OSError, ValueError):  # it has just ended, or is another user's
             now, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
             if now in self._set and now != self._before:
                 resource.prlimit(pid, resource.RLIMIT_DATA, (self._before, hard))
         guard_verbs.raise_oom_score(pid, CHILD_SCORE)
 
     def _kill_largest_child(self, use: Use) -> None:
-        """Nobody else would, where no cgroup enforces the limit."""
-        children = [pid for pid in self._processes() if pid != self._pid]
-        sizes = {pid: meter.of_processes(lambda pid=pid: (pid,))() or 0 for pid in children}  # type: ignore[misc]
+        """Nobody else would, where no cgroup enforces the limit. One at a time."""
+        if self._victim is not None and not process.has_exited(self._victim):
+            return
+        snapshot = self._flight.snapshot_pid if self._flight else None
+        children = [pid for pid in self._processes() if pid not in (self._pid, snapshot)]
+        sizes = {pid: meter.private_bytes(pid) for pid in children}
         largest = max(sizes, key=lambda pid: sizes[pid], default=None)
         if largest is None or sizes[largest] < FLOOR * use.limit_bytes:
             return
         name = proc.process_name(largest)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(largest, signal.SIGKILL)
+        try:
+            victim = os.pidfd_open(largest)
+        except OSError:  # it has ended by itself
+            return
+        if self._victim is not None:
+            os.close(self._victim)
+        self._victim = victim
+        with contextlib.suppress(OSError):  # as above
+            signal.pidfd_send_signal(victim, signal.SIGKILL)
             said = (
                 f"child process {largest} ({name}) was killed by the guard: with its "
                 f"{size(sizes[largest])} the kernel was over {self._cap.configured}"

@@ -26,7 +26,7 @@ class Incidents:
         self._samples = samples
         self._is_ours = is_ours
         self._oom_kills = _oom_kills(samples)
-        self._interrupts = 0
+        self._ended = 0  # cells, by the guard
 
     def say(self, event: Event) -> None:
         """Put it on record; a full disk costs the record only, and is said."""
@@ -46,9 +46,9 @@ class Incidents:
             except (OSError, ValueError, TypeError):
                 return  # written at this moment
         self._look_for_kills(flight.snapshots_killed if flight else 0)
-        if flight is not None and flight.memory_interrupts > self._interrupts:
-            self._interrupts = flight.memory_interrupts
-            self._record_interrupt()
+        if flight is not None and flight.cells_ended > self._ended:
+            self._record_ended(flight.cells_ended - self._ended)
+            self._ended = flight.cells_ended
 
     def _look_for_kills(self, snapshots_killed: int) -> None:
         samples = self._samples
@@ -67,11 +67,13 @@ class Incidents:
             said = f"{who} was killed because memory ran out (oom_kill rose by {kills})"
             self.say(Event(kind, time.time(), said))
 
-    def _record_interrupt(self) -> None:
-        """A cell that was ended to save its kernel stands among the deaths, as survived."""
+    def _record_ended(self, count: int) -> None:
+        """Cells that were ended to save their kernel stand among the deaths, as survived."""
         try:
             observed = evidence.gather_living(self._directory, self._session, self._samples)
-            post_mortem.survived(self._directory, observed)
+            found = [e for e in observed.events if e.kind == "memory-cap-interrupt"]
+            for event in found[-count:]:
+                post_mortem.survived(self._directory, observed, event)
         except OSError as why:
             print(f"checkpoint-kernel: an interrupt is not on record: {why}", file=sys.stderr)
 

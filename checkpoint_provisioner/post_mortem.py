@@ -46,12 +46,11 @@ def server_and_supervisor_gone(directory: Path, started: session.Session) -> ses
     return exit_seen(directory, gather_leftovers(directory, started))
 
 
-def survived(directory: Path, evidence: Evidence) -> str:
+def survived(directory: Path, evidence: Evidence, event: session.Event) -> str:
     """Write the record of a cell that was ended before the memory limit was; its file name.
 
     It stands among the deaths, because it would have been one. Raises OSError.
     """
-    event = next(e for e in reversed(evidence.events) if e.kind == "memory-cap-interrupt")
     if evidence.flight is not None:  # which may be in the next cell by now
         said = event.extra
         flight = replace(
@@ -62,9 +61,14 @@ def survived(directory: Path, evidence: Evidence) -> str:
             line=said["line"],
         )
         evidence = replace(evidence, flight=flight, time=event.time)
-    return write_record(
-        directory, evidence, Verdict("survived", "memory-cap-interrupt", event.said)
+    # What an allocation was refused for, its error does not tell for sure.
+    judged = Verdict(
+        "survived",
+        "memory-cap-interrupt",
+        event.said,
+        "likely" if event.extra["refused"] else "proof",
     )
+    return write_record(directory, evidence, judged)
 
 
 def unwritten(evidence: Evidence) -> session.ExitMarker:

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 import resource
+import select
 import signal
 import struct
 import traceback
@@ -200,3 +201,10 @@ def die_as(code: int | None, number: int | None) -> NoReturn:
         os.kill(os.getpid(), number)
         os._exit(128 + number)  # a signal whose default is not to end
     os._exit(code or 0)
+
+
+def has_exited(pidfd: int) -> bool:
+    """Whether the process of a pidfd has ended, reaped or not (pidfd_open(2))."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))

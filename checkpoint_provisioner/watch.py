@@ -14,10 +14,12 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoint_kernel import contract, flight_recorder, session
+from checkpoint_kernel.session import Event
 
 from . import (
     descendants,
@@ -96,30 +98,59 @@ class Watch:
             for fd in ready:
                 self._handle(fd)
             if self._guard is not None and time.monotonic() >= next_look:
-                next_look = time.monotonic() + self._guard.tick()
+                next_look = time.monotonic() + self._guarded(self._guard)
             if time.monotonic() >= next_tick:
-                self._samples.tick()
-                self._note_refused_forks()
-                self._incidents.look()
+                for step in (self._samples.tick, self._note_refused_forks, self._incidents.look):
+                    self._unless_it_fails(step)
                 self._look_for_server()
                 next_tick = time.monotonic() + TICK_S
+
+    def _guarded(self, guard: Guard) -> float:
+        """One tick of the guard; seconds to the next. One that fails is off: the kernel lives."""
+        try:
+            return guard.tick()
+        except Exception as why:
+            self._guard = None
+            guard.off()
+            said = f"the memory guard is off: {why!r}; only the limit itself acts"
+            self._incidents.say(Event("guard-off", time.time(), said))
+            return math.inf
+
+    def _unless_it_fails(self, step: Callable[[], None]) -> None:
+        """Nothing that is only looked at may end the supervisor, and the kernel with it."""
+        try:
+            step()
+        except Exception as why:
+            note = f"{step.__qualname__} failed: {why!r}"
+            if note not in self._samples.notes:
+                self._samples.notes.append(note)
+                print(f"checkpoint-kernel: {note}", file=sys.stderr)
 
     def _guard_of(self, kernel: Kernel) -> Guard | None:
         cap = kernel.session.cap
         if cap is None or not cap.guarded:
             return None
 
+        ours = os.getsid(0)
+
         def processes() -> list[int]:
-            started = (one.pid for one in descendants.of_kernel(kernel.pid))
-            return kernel.cap.pids() or [kernel.pid, *started]
+            """The kernel, and what it has started; not what we have started to look at it."""
+            started = (p.pid for p in descendants.of_kernel(kernel.pid) if p.session != ours)
+            others = kernel.cap.pids() or started
+            return [kernel.pid, *(pid for pid in others if pid != kernel.pid)]
 
         reader = kernel.cap.meter(processes)
         if reader is None:
             return None
-        return Guard(
-            kernel.pid, cap, reader, kernel.directory, processes, self._incidents.say,
-            kernel.session.notebook_directory, is_ours(kernel.argv),
-        )  # fmt: skip
+        try:
+            return Guard(
+                kernel.pid, cap, reader, kernel.directory, processes, self._incidents.say,
+                kernel.session.notebook_directory, is_ours(kernel.argv),
+            )  # fmt: skip
+        except (OSError, ValueError) as why:  # another user's, by sudo
+            said = f"the memory guard is off: {why}; only the limit itself acts"
+            self._incidents.say(Event("guard-off", time.time(), said))
+            return None
 
     def _handle(self, fd: int) -> None:
         if fd == self._signal_fd:

@@ -17,6 +17,8 @@ from . import group
 
 # Limits around ours are shared with others, whose use seldom jumps; ours is read every time.
 OUTER_EVERY_S = 1.0
+RARELY = 50
+ALONE_S = 0.1  # a child may have come since
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -88,18 +90,27 @@ def of_group(directory: Path) -> Callable[[], int | None]:
 
 
 def of_processes(pids: Callable[[], Iterable[int]]) -> Callable[[], int | None]:
-    """Reads what processes use where no group counts for us.
+    """Reads what processes use where no group counts for us; `pids` gives the kernel first.
 
     Each page is counted in shares (PSS), so that what a forked child has in common with its
-    parent counts once. That takes milliseconds for gigabytes; one process alone is read
-    from its status, in microseconds.
+    parent counts once. That takes milliseconds for gigabytes, so it is done no more often than
+    for one part in `RARELY` of the time; in between the kernel alone is looked at, in microseconds.
     """
+    all_bytes = kernel_bytes = 0
+    again = float("-inf")
 
     def read() -> int | None:
-        processes = tuple(pids())
-        if len(processes) == 1:
-            return _resident(processes[0])
-        return sum(_proportional(pid) for pid in processes) or None
+        nonlocal all_bytes, kernel_bytes, again
+        began = time.monotonic()
+        if began >= again:
+            kernel, *children = pids()
+            kernel_bytes = _resident(kernel) or 0
+            all_bytes = sum(map(_proportional, (kernel, *children))) if children else kernel_bytes
+            again = began + RARELY * (time.monotonic() - began) if children else began + ALONE_S
+            return all_bytes or None
+        kernel, *_ = pids()
+        now_bytes = _resident(kernel)
+        return None if now_bytes is None else max(all_bytes + now_bytes - kernel_bytes, 0)
 
     return read
 

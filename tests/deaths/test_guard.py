@@ -12,7 +12,7 @@ import pytest
 from victim import FOREIGN, Victim, until
 from workloads import WORKLOADS, Workload, missing
 
-from checkpoint_kernel import session
+from checkpoint_kernel import contract, session
 
 Start = Callable[..., Victim]
 SURVIVED = "memory-cap-interrupt"
@@ -108,6 +108,25 @@ def test_a_cell_that_handles_the_error_and_frees_memory_goes_on(start: Start) ->
         "assert len(seen) == 2 and set(seen) <= {'MemoryCapExceeded', 'MemoryError'}, seen"
     )
     assert said["content"]["status"] == "ok", said["content"]
+    # The cell has handled them: no cell was ended.
+    assert set(events(victim)) <= {"memory-cap-handled", "snapshot-stopped-by-guard"}
+    own = victim.run("raise MemoryError('of my own')")["content"]
+    assert (own["ename"], own["evalue"]) == ("MemoryError", "of my own")
+    assert records(victim) == []
+
+
+def test_events_that_cannot_be_written_cost_neither_the_cell_its_words_nor_the_kernel(
+    start: Start,
+) -> None:
+    victim = capped(start)
+    (victim.directory / contract.EVENTS_FILE).mkdir()  # as on a full disk
+    pid = victim.kernel_pid
+    said = victim.run(WORKLOADS[1].code)["content"]
+    assert said["ename"] == "MemoryCapExceeded"
+    time.sleep(2.5)  # the supervisor has looked
+    assert victim.run("del hoard")["content"]["status"] == "ok"
+    assert victim.kernel_pid == pid
+    assert victim.manager.is_alive()
 
 
 def test_a_namespace_above_the_soft_limit_can_still_be_worked_with(start: Start) -> None:

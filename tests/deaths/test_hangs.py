@@ -156,7 +156,7 @@ def test_a_kernel_killed_for_a_restart_is_hung_with_its_stacks(
     sign = tmp_path / "hangs"
     victim.begin_and_wait(HANGS.format(sign=str(sign)), sign)
     before = victim.directory
-    victim.manager.shutdown_wait_time = 2.0
+    victim.manager.shutdown_wait_time = 2.0 * SLOW
     assert victim.restart().kind == "clean"
     record = record_of(before)
     assert (record["cell"], record["line"]) == (1, 7)  # IPython does not count the empty line

@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from victim import Victim
+from victim import SLOW, Victim
 
 from checkpoint_kernel.session import Plan
 
@@ -48,6 +49,7 @@ def test_a_kernel_of_another_language_is_capped_and_explained_without_checkpoint
 
     # Interrupts reach it as from any provisioner.
     victim.begin_and_wait(f"touch {tmp_path}/sleeps; sleep 1000", tmp_path / "sleeps")
+    time.sleep(0.3 * SLOW)  # between the two commands it would be lost on bash
     victim.manager.interrupt_kernel()
     assert victim.run(f"echo $x >{tmp_path}/x")["content"]["status"] == "ok"
     assert (tmp_path / "x").read_text() == "41\n"
