@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from victim import FOREIGN, Victim, until
+from victim import FOREIGN, SLOW, Victim, until
 
 from checkpoint_kernel import contract, flight_recorder, session
 from checkpoint_provisioner import ask_stacks, cli
