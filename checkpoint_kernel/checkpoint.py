@@ -88,6 +88,7 @@ class Settled:
     new_bytes: int | None = None
     carried_units: int | None = None  # of the newest: not looked at
     count: int = 0
+    awaited: str | None = None  # why the user waits for them: memory is nearly used up
 
 
 class Checkpointer:
@@ -112,7 +113,6 @@ class Checkpointer:
         self._retry_at = 0.0  # monotonic
         self._private_bytes = 0  # of the last snapshot process: what the next one may need
         self._room_at_fork = 0  # bytes below the cap
-        self._near_cap_said = False
         self.carry_over = CarryOver()
         self._staging = staging.Staging()
         self._collections = snapshot.DeferredCollections()
@@ -171,15 +171,15 @@ class Checkpointer:
         is the user's own: Ctrl-C, and other signal handlers. `waits`: for another thread that is
         settling the checkpoint before.
         """
-        refused = memory.refusal(self._session.cap, self._private_bytes)
-        forks = snapshot.available() is None and refused is None
+        short = memory.shortage(self._session.cap, self._private_bytes)
+        forks = snapshot.available() is None and short is None
         # In place it may take long: there the user's Ctrl-C works.
         with held_back() if forks else contextlib.nullcontext(), self._locked(waits) as ours:
             if not ours or self._child is not None or self._inside:
                 return False
             self._inside = True
             try:
-                return self._begin(reason, position, forks, refused)
+                return self._begin(reason, position, forks, short)
             except Exception as why:
                 self._trouble(f"a checkpoint could not be begun: {type(why).__name__}: {why}")
                 return False
@@ -201,18 +201,23 @@ class Checkpointer:
             if ours:
                 self._lock.release()
 
-    def _begin(self, reason: str, position: Position, forks: bool, refused: str | None) -> bool:
+    def _begin(
+        self, reason: str, position: Position, forks: bool, short: memory.Shortage | None
+    ) -> bool:
         started = time.perf_counter()
+        if short is not None and not short.in_place:
+            self._trouble(short.said)
+            return False
         if not staging.is_possible():
             return False  # soon, but not now: the clock asks again
-        facts = self._facts_of(reason if refused is None else commit.NEAR_CAP, position)
+        facts = self._facts_of(reason if short is None else commit.NEAR_CAP, position)
         if not forks:
             self._in_place(facts)
-            if refused is not None and not self._near_cap_said:
-                self.announcements.append(f"checkpoints are taken while you wait: {refused}.")
-            self._near_cap_said = refused is not None
+            if short is not None and self.settled.awaited is None:
+                self.announcements.append(f"checkpoints are taken while you wait: {short.said}.")
+            self.settled.awaited = None if short is None else short.said
             return True
-        self._near_cap_said = False
+        self.settled.awaited = None
         before_fork = self.stale_since
         self.stale_since = None
         room_bytes = memory.room_bytes(self._session.cap)
@@ -302,8 +307,13 @@ class Checkpointer:
 
         near_cap = facts.template.reason == commit.NEAR_CAP
         hold = spool.Spool(self._store.directory) if near_cap else spool.in_memory
-        # No alarm here: it would end the kernel.
-        write(facts, self._shell, self._store, report, lambda _: None, hold)
+        bounded = memory.bounded(
+            self._session.cap if near_cap else None,
+            lambda limit_bytes: self._recorder.update(data_limit=limit_bytes),
+        )
+        with bounded:
+            # No alarm here: it would end the kernel.
+            write(facts, self._shell, self._store, report, lambda _: None, hold)
         self.stale_since = None
         self._paused(started)
         if not near_cap:

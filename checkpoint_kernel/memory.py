@@ -5,12 +5,17 @@ Covers reading this process's numbers and its cap's; enforcing a cap is the prov
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from .session import Cap
 
 _MARGIN_BYTES = 32 << 20
+_setrlimit = resource.setrlimit  # memory_guard replaces it, to know the user's own limits
 _ROOM_BYTES = 1 << 30
 
 
@@ -54,18 +59,53 @@ def headroom_bytes(cap: Cap | None) -> int | None:
     return None
 
 
-def refusal(cap: Cap | None, last_private_bytes: int) -> str | None:
-    """Why a snapshot process must not be started now, or None."""
+@dataclass(frozen=True)
+class Shortage:
+    """Why a snapshot process must not be started now."""
+
+    said: str
+    in_place: bool  # there is room for a checkpoint without one
+
+
+def shortage(cap: Cap | None, last_private_bytes: int) -> Shortage | None:
+    """None where there is room below the cap for a snapshot process, as large as the last one."""
     room = headroom_bytes(cap)
     need = _MARGIN_BYTES + int(1.2 * last_private_bytes)
     if cap is not None and cap.guarded:  # above the soft limit the guard would stop it at once
         need = max(need, cap.cap_bytes - cap.soft_bytes)
     if cap is None or room is None or room >= need:
         return None
-    return (
+    return Shortage(
         f"{max(room, 0) >> 20} MB are left below the memory limit of {cap.configured}, "
-        f"and the process that writes them may need {need >> 20} MB"
+        f"and the process that writes them may need {need >> 20} MB",
+        room >= _MARGIN_BYTES,
     )
+
+
+@contextlib.contextmanager
+def bounded(cap: Cap | None, noted: Callable[[int], None]) -> Iterator[None]:
+    """MemoryError rather than the OOM killer, for what this process does near the cap.
+
+    `noted` is told the limit first: the guard must not take it for one of the user's.
+    """
+    room = headroom_bytes(cap)
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = data_bytes() + max((room or 0) - _MARGIN_BYTES // 2, 0)
+    if room is None or (before != resource.RLIM_INFINITY and before <= wanted):
+        yield
+        return
+    noted(wanted)
+    set_data_limit(wanted)
+    try:
+        yield
+    finally:
+        _setrlimit(resource.RLIMIT_DATA, (before, hard))
+
+
+def set_data_limit(limit_bytes: int) -> None:
+    """The soft one of the two, past whatever watches `resource.setrlimit`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    _setrlimit(resource.RLIMIT_DATA, (limit_bytes, hard))
 
 
 def room_bytes(cap: Cap | None) -> int:

@@ -39,7 +39,6 @@ from .words import size
 # The memory is nearly used up and the user waits: the largest few, found in this time.
 _SHOWN: Final = 5
 _LOOK_S: Final = 0.1
-_setrlimit: Final = resource.setrlimit
 _NO_MEMORY: Final = ("can't allocate memory", "annot allocate memory", "std::bad_alloc")
 _FLOOR_BYTES: Final = 8 << 20
 # More than this no library maps.
@@ -239,7 +238,6 @@ class MemoryGuard:
 
     def _limit_data(self, room_bytes: int | None, at_least: int = 0, **flight: bool) -> None:
         """RLIMIT_DATA as the guard would reckon it now; with what else the recorder is told."""
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         wanted = None
         if room_bytes is not None:
             share_kept = self._cap.cap_bytes * (1 - DATA_SHARE)
@@ -247,7 +245,7 @@ class MemoryGuard:
         if wanted is not None and wanted > at_least:
             # The recorder first: the guard must know whose limit it finds.
             self._recorder.update(data_limit=wanted, **flight)
-            _setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+            memory.set_data_limit(wanted)
         elif flight:
             self._recorder.update(**flight)
 
@@ -300,8 +298,7 @@ class MemoryGuard:
     def _in_forked_child(self) -> None:
         """The limit is about the kernel's size, and workers are the first to go."""
         with contextlib.suppress(OSError, ValueError):
-            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            _setrlimit(resource.RLIMIT_DATA, (self._data_limit, hard))
+            memory.set_data_limit(self._data_limit)
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
                 file.write(_CHILD_SCORE)
 
@@ -375,7 +372,7 @@ def _is_in_force() -> bool:
 def lift_data_limit() -> None:
     """RLIMIT_DATA as far up as it goes; the guard only ever moves the soft one."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    _setrlimit(resource.RLIMIT_DATA, (hard, hard))
+    memory.set_data_limit(hard)
 
 
 def release_free_memory() -> None:

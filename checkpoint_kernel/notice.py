@@ -264,6 +264,8 @@ def status(settled: Settled, running: bool, stale: bool, off: str | None, record
         lines.append("A checkpoint is being written right now.")
     elif stale:
         lines.append("What changed since will be in the next checkpoint.")
+    if settled.awaited:
+        lines.append(f"Checkpoints are taken while you wait: {settled.awaited}.")
     if settled.trouble:
         lines.append(f"The last attempt failed: {settled.trouble}")
     if settled.pauses_s:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -33,19 +34,46 @@ def test_page_cache_that_can_be_reclaimed_is_left_too(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_that_may_not_fit_is_refused_with_the_figures(tmp_path: Path) -> None:
-    said = memory.refusal(cap(tmp_path, 400), last_private_bytes=100 * MB)
-    assert said == (
+    short = memory.shortage(cap(tmp_path, 400), last_private_bytes=100 * MB)
+    assert short == memory.Shortage(
         "100 MB are left below the memory limit of 500M, and the process "
-        "that writes them may need 152 MB"
+        "that writes them may need 152 MB",
+        in_place=True,
     )
 
 
+def test_where_next_to_nothing_is_left_there_is_no_room_in_place_either(tmp_path: Path) -> None:
+    short = memory.shortage(cap(tmp_path, 480), last_private_bytes=0)
+    assert short is not None
+    assert not short.in_place
+
+
+def test_above_the_soft_limit_no_snapshot_process_is_started(tmp_path: Path) -> None:
+    assert memory.shortage(cap(tmp_path, 430), last_private_bytes=0) is not None
+    assert memory.shortage(cap(tmp_path, 420), last_private_bytes=0) is None
+
+
 def test_one_that_fits_is_not(tmp_path: Path) -> None:
-    assert memory.refusal(cap(tmp_path, 300), last_private_bytes=100 * MB) is None
+    assert memory.shortage(cap(tmp_path, 300), last_private_bytes=100 * MB) is None
 
 
 def test_without_a_cap_nothing_is_refused() -> None:
-    assert memory.refusal(None, last_private_bytes=1 << 50) is None
+    assert memory.shortage(None, last_private_bytes=1 << 50) is None
+
+
+def test_what_is_done_near_the_cap_gets_memory_errors_and_leaves_the_limit_as_it_was(
+    tmp_path: Path,
+) -> None:
+    noted: list[int] = []
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with memory.bounded(cap(tmp_path, 440), noted.append):
+        assert resource.getrlimit(resource.RLIMIT_DATA) == (noted[0], before[1])
+        with pytest.raises(MemoryError):
+            b"x" * (400 * MB)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    with memory.bounded(None, noted.append):
+        assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert len(noted) == 1
 
 
 def test_what_a_snapshot_may_allocate_is_half_of_what_is_left(tmp_path: Path) -> None:
