@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from . import process_tree
 from .session import Cap
 
 _USAGE: Final = ("memory.current", "memory.usage_in_bytes")  # of cgroup v2, of v1
@@ -94,13 +94,13 @@ class Gauge:
                 return [int(pid) for pid in listed if int(pid) != os.getpid()]
             except OSError:
                 pass  # as far as they are descendants
-        return list(_descendants(os.getpid()))
+        return process_tree.descendants(os.getpid())
 
     def _of_children(self) -> int:
         """Private memory of all descendants, as of not long ago."""
         began = time.monotonic()
         if began >= self._children_again:
-            found = _processes(_descendants(os.getpid()))
+            found = _processes(process_tree.descendants(os.getpid()))
             self._children_bytes = sum(one.private_bytes for one in found)
             now = time.monotonic()
             self._children_again = now + _RARELY * (now - began)
@@ -134,15 +134,7 @@ def _shared_bytes() -> int:
     return _total(_SHARED, _read("/proc/self/status")) * 1024
 
 
-def _descendants(pid: int) -> Iterator[int]:
-    """Children, their children and so on, by proc_pid_task_children (CONFIG_PROC_CHILDREN)."""
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in _read(str(file)).split():
-            yield int(child)
-            yield from _descendants(int(child))
-
-
-def _processes(pids: Iterator[int] | list[int]) -> list[Process]:
+def _processes(pids: list[int]) -> list[Process]:
     """Those that are still there."""
     found = []
     own = _read("/proc/self/cmdline")

@@ -20,7 +20,7 @@ PROVISIONER_MODULES = sorted(path.stem for path in (ROOT / "checkpoint_provision
 # The one small part of the kernel's half that the server's half may know.
 SHARED = {
     *("contract", "durable", "environment", "environment_reader", "flight_recorder", "last_fault"),
-    *("manifest", "session", "words"),
+    *("manifest", "process_tree", "session", "words"),
 }
 
 
