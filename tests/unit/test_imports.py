@@ -19,8 +19,8 @@ KERNEL_MODULES = sorted(path.stem for path in (ROOT / "checkpoint_kernel").glob(
 PROVISIONER_MODULES = sorted(path.stem for path in (ROOT / "checkpoint_provisioner").glob("*.py"))
 # The one small part of the kernel's half that the server's half may know.
 SHARED = {
-    *("contract", "durable", "environment", "environment_reader", "flight_recorder", "last_fault"),
-    *("manifest", "process_tree", "session", "words"),
+    *("cgroup_memory", "contract", "durable", "environment", "environment_reader"),
+    *("flight_recorder", "last_fault", "manifest", "process_tree", "session", "words"),
 }
 
 

@@ -24,9 +24,10 @@ MB = 1 << 20
 def cap(directory: Path, used_mb: int, cache_mb: int = 0, usage: str = "memory.current") -> Cap:
     """A cap of 500 MB, of which so much is used."""
     (directory / usage).write_text(f"{used_mb * MB}\n")
+    whole = "" if usage == "memory.current" else "total_"
     (directory / "memory.stat").write_text(
-        f"anon 1\nshmem {7 * MB}\ninactive_file {cache_mb * MB}\nactive_file {MB}\n"
-        f"total_inactive_file {99 * MB}\n"
+        f"anon 1\n{whole}shmem {7 * MB}\n{whole}inactive_file {cache_mb * MB}\n"
+        f"{whole}active_file {MB}\n"
     )
     (directory / "cgroup.procs").write_text(f"{os.getpid()}\n")
     return Cap("500M", 500 * MB, 425 * MB, "cgroup v2", True, "", str(directory))
