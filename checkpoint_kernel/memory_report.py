@@ -72,7 +72,7 @@ def _limit(facts: Facts) -> list[str]:
     lines = [f"{size(used)} of {cap.configured} used ({_share(used, cap.cap_bytes)}); {enforced}."]
     if not cap.enforced:
         lines.append(cap.detail)
-    if cap.soft_bytes < cap.cap_bytes:
+    if cap.guarded:
         over = used - cap.soft_bytes
         where = f"{size(over)} above" if over > 0 else f"{size(-over)} below"
         lines.append(f"That is {where} the soft limit of {size(cap.soft_bytes)}.")

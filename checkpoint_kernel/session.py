@@ -39,6 +39,11 @@ class Cap:
         """Whether cells are interrupted before the limit is met: soft_limit 100% turns it off."""
         return self.soft_bytes < self.cap_bytes
 
+    @property
+    def in_force(self) -> bool:
+        """Something acts on it: a cgroup at the limit, or the guard before it."""
+        return self.enforced or self.guarded
+
 
 @dataclass(frozen=True)
 class Limit:
