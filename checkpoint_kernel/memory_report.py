@@ -9,7 +9,7 @@ from typing import Final
 
 from .memory_gauge import Split
 from .memory_use import CellUse
-from .session import Cap, Event
+from .session import UNREADABLE, Cap, Event
 from .sizes import Sized
 from .words import size
 
@@ -184,7 +184,9 @@ def _table(rows: Sequence[Sequence[str]], headers: Sequence[str], align: str) ->
 
 def _events(events: Sequence[Event]) -> list[str]:
     lines = [
-        f"{datetime.fromtimestamp(event.time):%H:%M:%S}  {event.said}"
+        event.said
+        if event.kind == UNREADABLE
+        else f"{datetime.fromtimestamp(event.time):%H:%M:%S}  {event.said}"
         for event in events[-_EVENTS:]
     ]
     return lines and ["In this session:", *[f"  {line}" for line in lines]]
