@@ -341,10 +341,14 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     def status(self) -> str:
         """The text of `%checkpoint`."""
-        trouble = self.environment.trouble
-        if trouble is not None:
-            return f"{self._saved()}\nWhat this session runs with is not on record: {trouble}"
-        return self._saved()
+        lines = [self._saved()]
+        if self.environment.trouble is not None:
+            trouble = self.environment.trouble
+            lines.append(f"What this session runs with is not on record: {trouble}")
+        if self.clockwork.errands_trouble is not None:
+            trouble = self.clockwork.errands_trouble
+            lines.append(f"News of killed child processes could not be told: {trouble}")
+        return "\n".join(lines)
 
     def _saved(self) -> str:
         checkpointer = self.checkpointer
