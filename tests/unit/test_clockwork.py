@@ -1,4 +1,4 @@
-"""What the clock does at a look, in which order, and what a failure of one thing costs the others."""
+"""What the clock does at a look, in which order, and what one failure costs the rest."""
 
 from __future__ import annotations
 
