@@ -7,6 +7,7 @@
 #   make cgroup2   caps and deaths in a virtual machine with cgroup v2 and systemd (needs qemu;
 #                  RUN_IN_VM=... names the script that boots it, STAGES="systemd v1 nomemory")
 #   make deaths-matrix   every death once, and docs/deaths.md from it
+#   make survival        cells that outgrow a cap, with and without the guard (docs/survival.md)
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=... where the environment lives,
 # ARGS="-k closures -x" is handed to pytest (or to bench and soak).
@@ -25,7 +26,8 @@ BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test lint types unit crash deaths deaths-matrix e2e all bench soak clean
+.PHONY: help setup demo test lint types unit crash deaths deaths-matrix e2e all bench survival \
+	soak cgroup2 clean
 
 help:
 	@sed -n 's/^#   //p' Makefile

@@ -399,7 +399,7 @@ class Checkpointer:
         directory = Path(self._session.notebook_directory) / SESSIONS / self._session.id
         try:
             events = session.read_events(directory)
-        except (OSError, ValueError, TypeError):
+        except OSError:
             return False  # then it counts as killed by somebody
         return any(e.kind == "snapshot-stopped-by-guard" and e.extra.get("pid") == pid
                    for e in events)  # fmt: skip

@@ -28,7 +28,7 @@ class ChildrenNews:
         self._again = 0.0  # monotonic
 
     def tell(self) -> None:
-        """One line for each that was killed since the last call. OSError, ValueError."""
+        """One line for each that was killed since the last call. OSError; nothing for damage."""
         now = time.monotonic()
         if now < self._again:
             return
@@ -40,6 +40,8 @@ class ChildrenNews:
         if size == self._size:
             return
         events = session.read_events(self._directory)
+        while events and events[-1].kind == session.UNREADABLE:
+            events.pop()  # it may be on its way, and whole the next time
         fresh, self._told, self._size = events[self._told :], len(events), size
         for event in fresh:
             if event.kind in _KINDS:

@@ -67,7 +67,8 @@ class Clockwork(threading.Thread):
         self._wake = threading.Event()
         self._stopped = False
         self.enabled = True  # False: sample only, take nothing
-        self.errands: list[Callable[[], None]] = []  # what else is done at every look
+        self.errands: list[Callable[[], None]] = []  # what else is done, after every look
+        self.errands_trouble: str | None = None  # the last failure of one
         self.busy_since: float | None = None  # monotonic
         self._last_taken = time.monotonic()
         self._asked_at: float | None = None
@@ -130,10 +131,7 @@ class Clockwork(threading.Thread):
                 # Something has begun or ended. Not now: the main thread needs the interpreter.
                 self._wake.clear()
                 continue
-            try:
-                self._look()
-            except Exception as why:  # the clock goes on: the next look may go well
-                self._report(why)
+            self._tick()
 
     def _tick_s(self) -> float:
         checkpointer = self._checkpointer
@@ -144,11 +142,27 @@ class Clockwork(threading.Thread):
         running_s = time.monotonic() - self.busy_since
         return min(max(running_s, _FIRST_TICK_S), _BUSY_TICK_S)
 
+    def _tick(self) -> None:
+        try:
+            self._look()
+        except Exception as why:  # the clock goes on: the next look may go well
+            self._report(why)
+        self._do_errands()
+
+    def _do_errands(self) -> None:
+        """After the checkpoint work, which no errand may keep from being done.
+
+        Their trouble is not a checkpoint's: `%checkpoint save` would take it for its own.
+        """
+        for errand in self.errands:
+            try:
+                errand()
+            except Exception as why:
+                self.errands_trouble = f"{type(why).__name__}: {why}"
+
     def _look(self) -> None:
         self._hand_on()
         self._sample()
-        for errand in self.errands:
-            errand()
         checkpointer = self._checkpointer
         if checkpointer is None or not checkpointer.watch() or not self.enabled:
             return

@@ -7,6 +7,7 @@ part. The record is described in docs/death-record.schema.json.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from .words import age, size
@@ -27,6 +28,19 @@ def lines(death: dict[str, Any]) -> list[str]:
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             continue  # a record of another version, or one that somebody has edited
     return found
+
+
+def in_one_line(death: dict[str, Any]) -> str:
+    """`The last death: killed in In[3], line 2; 2026-01-31 12:00:00`."""
+    said = f"The last death: {death.get('cause') or 'unknown'}"
+    if death.get("cell") is not None and death.get("cell_running"):
+        said += f" in In[{death['cell']}]"
+        said += f", line {death['line']}" if death.get("line") is not None else ""
+    try:
+        moment = datetime.fromisoformat(str(death.get("time"))).astimezone()
+    except ValueError:
+        return said
+    return f"{said}; {moment:%Y-%m-%d %H:%M:%S}"
 
 
 def sparkline(points: Sequence[Sequence[float]], top_bytes: float, width: int = _WIDTH) -> str:

@@ -324,7 +324,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         from . import usage_reply  # and psutil: 10 ms that most kernels need not spend
 
         cap = self.session_record.cap
-        if cap is None or not usage_reply.is_in_force(cap) or self.session is None:
+        if cap is None or not cap.in_force or self.session is None:
             await super().usage_request(stream, ident, parent)
             return
         gauge = self.memory_use.gauge
@@ -333,17 +333,22 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             self.get_process_metric_value(process, "cpu_percent") or 0.0
             for process in self.processes.values()
         )
-        content = usage_reply.content(cap, gauge.used_bytes(), kernel_cpu_percent)
+        cores = usage_reply.enforced_cores(self.session_record.limits)
+        content = usage_reply.content(cap, gauge.used_bytes(), kernel_cpu_percent, cores)
         self.session.send(stream, "usage_reply", content, parent, ident)
 
     # --- asked by the magic -----------------------------------------------------------------
 
     def status(self) -> str:
         """The text of `%checkpoint`."""
-        trouble = self.environment.trouble
-        if trouble is not None:
-            return f"{self._saved()}\nWhat this session runs with is not on record: {trouble}"
-        return self._saved()
+        lines = [self._saved()]
+        if self.environment.trouble is not None:
+            trouble = self.environment.trouble
+            lines.append(f"What this session runs with is not on record: {trouble}")
+        if self.clockwork.errands_trouble is not None:
+            trouble = self.clockwork.errands_trouble
+            lines.append(f"News of killed child processes could not be told: {trouble}")
+        return "\n".join(lines)
 
     def _saved(self) -> str:
         checkpointer = self.checkpointer

@@ -157,12 +157,14 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
     def _why(self, _arguments: list[str]) -> None:
         if threading.current_thread() is not threading.main_thread():
             print(f"{self._kernel.doing_now()}\n")  # asked in a subshell
-        directory = Path(self._kernel.session_record.notebook_directory) / DEATHS
-        records = sorted(directory.glob("*.json")) if directory.is_dir() else []
-        if not records:
+        directory = Path(self._kernel.session_record.notebook_directory)
+        names = sorted(path.name for path in (directory / DEATHS).glob("*.json"))
+        if not names:
             print("No death of this notebook's kernel is on record.")
             return
-        print(notice.why(json.loads(records[-1].read_bytes())))
+        found = (notice.read_death(directory, name) for name in reversed(names[:-1]))
+        earlier = (record for record in found if record is not None)
+        print(notice.why(json.loads((directory / DEATHS / names[-1]).read_bytes()), earlier))
 
     def _memory(self, arguments: list[str]) -> None:
         from . import memory_command  # psutil and more that most kernels never need

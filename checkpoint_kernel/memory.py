@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import cgroup_memory
 from .session import Cap
 
 _MARGIN_BYTES = 32 << 20
@@ -45,18 +46,8 @@ def headroom_bytes(cap: Cap | None) -> int | None:
     """Bytes below the cap, page cache that can be reclaimed not counted as used."""
     if cap is None or cap.counted_in is None or not cap.enforced:
         return None
-    directory = Path(cap.counted_in)
-    for usage_name in ("memory.current", "memory.usage_in_bytes"):
-        try:
-            used = int((directory / usage_name).read_text())
-            stat = dict(
-                line.split() for line in (directory / "memory.stat").read_text().splitlines()
-            )
-        except FileNotFoundError:
-            continue
-        cache = sum(int(stat.get(name, 0)) for name in ("inactive_file", "active_file"))
-        return cap.cap_bytes - used + cache
-    return None
+    counted = cgroup_memory.read(Path(cap.counted_in))
+    return None if counted is None else cap.cap_bytes - counted.used_bytes
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 Covers reading only, by cgroup where there is one, else of this kernel and its descendants. The
 cheap reading is for a clock (20 to 60 microseconds), the split for somebody who asks (some
-milliseconds for each large process). Sources: Documentation/admin-guide/cgroup-v2.rst and
-cgroup-v1/memory.rst of the kernel, proc_pid_status(5), proc_pid_smaps(5).
+milliseconds for each large process). The cgroup's files are `cgroup_memory`'s. Sources:
+proc_pid_status(5), proc_pid_smaps(5).
 """
 
 from __future__ import annotations
@@ -11,20 +11,17 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from . import process_tree
+from .cgroup_memory import GroupMemory, Reading
 from .session import Cap
 
-_USAGE: Final = ("memory.current", "memory.usage_in_bytes")  # of cgroup v2, of v1
-_CACHE: Final = re.compile(rb"^(?:in)?active_file (\d+)$", re.M)
-_SHMEM: Final = re.compile(rb"^shmem (\d+)$", re.M)
 _ANONYMOUS: Final = re.compile(rb"^(?:RssAnon|VmSwap):\s+(\d+) kB$", re.M)
 _SHARED: Final = re.compile(rb"^RssShmem:\s+(\d+) kB$", re.M)
 _PRIVATE: Final = re.compile(rb"^(?:Private_Dirty|Swap):\s+(\d+) kB$", re.M)
-_LONGEST: Final = 16 << 10  # of memory.stat: 2 KB
 # Without a cgroup children are looked at so much more rarely than it takes.
 _RARELY: Final = 100
 
@@ -59,65 +56,53 @@ class Gauge:
 
     def __init__(self, cap: Cap | None) -> None:
         self._cgroup = None if cap is None or cap.cgroup is None else Path(cap.cgroup)
-        self._files: tuple[int, int] | None = None  # usage, statistics
-        if self._cgroup is not None:
-            self._files = _opened(self._cgroup)
+        self._group = None if self._cgroup is None else GroupMemory(self._cgroup)
         self._children_bytes = 0
         self._children_again = 0.0  # monotonic
 
     def used_bytes(self) -> int:
         """What counts against the cap: page cache, which can be dropped, does not."""
-        try:
-            if self._files is not None:
-                usage, statistics = (os.pread(fd, _LONGEST, 0) for fd in self._files)
-                return max(int(usage) - _total(_CACHE, statistics), 0)
-        except (OSError, ValueError):  # the cgroup is gone, or somebody has closed all files
-            self._files = None
+        counted = self._counted()
+        if counted is not None:
+            return counted.used_bytes
         return kernel_bytes() + _shared_bytes() + self._of_children()
 
     def split(self) -> Split:
         """Who has it, now."""
         children = tuple(sorted(_processes(self.pids()), key=lambda one: -one.private_bytes))
-        own, shared_bytes = kernel_bytes(), _shared_bytes()
-        if self._files is None:
-            used = own + shared_bytes + sum(one.private_bytes for one in children)
-        else:
-            used = self.used_bytes()
-            shared_bytes = _total(_SHMEM, os.pread(self._files[1], _LONGEST, 0))
+        own, counted = kernel_bytes(), self._counted()
+        if counted is not None:
+            return Split(counted.used_bytes, own, children, counted.shared_bytes)
+        shared_bytes = _shared_bytes()
+        used = own + shared_bytes + sum(one.private_bytes for one in children)
         return Split(used, own, children, shared_bytes)
 
     def pids(self) -> list[int]:
         """All processes that count, but this one."""
-        if self._files is not None and self._cgroup is not None:
+        if self._group is not None and self._cgroup is not None:
             try:
                 listed = (self._cgroup / "cgroup.procs").read_text().split()
                 return [int(pid) for pid in listed if int(pid) != os.getpid()]
             except OSError:
                 pass  # as far as they are descendants
-        return list(_descendants(os.getpid()))
+        return process_tree.descendants(os.getpid())
+
+    def _counted(self) -> Reading | None:
+        """By the cgroup; once it is gone, or somebody has closed all files, never again."""
+        counted = None if self._group is None else self._group.read()
+        if counted is None:
+            self._group = None
+        return counted
 
     def _of_children(self) -> int:
         """Private memory of all descendants, as of not long ago."""
         began = time.monotonic()
         if began >= self._children_again:
-            found = _processes(_descendants(os.getpid()))
+            found = _processes(process_tree.descendants(os.getpid()))
             self._children_bytes = sum(one.private_bytes for one in found)
             now = time.monotonic()
             self._children_again = now + _RARELY * (now - began)
         return self._children_bytes
-
-
-def _opened(cgroup: Path) -> tuple[int, int] | None:
-    for name in _USAGE:
-        try:
-            usage = os.open(cgroup / name, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            return usage, os.open(cgroup / "memory.stat", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            os.close(usage)
-    return None
 
 
 def _total(pattern: re.Pattern[bytes], text: bytes) -> int:
@@ -134,15 +119,7 @@ def _shared_bytes() -> int:
     return _total(_SHARED, _read("/proc/self/status")) * 1024
 
 
-def _descendants(pid: int) -> Iterator[int]:
-    """Children, their children and so on, by proc_pid_task_children (CONFIG_PROC_CHILDREN)."""
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in _read(str(file)).split():
-            yield int(child)
-            yield from _descendants(int(child))
-
-
-def _processes(pids: Iterator[int] | list[int]) -> list[Process]:
+def _processes(pids: list[int]) -> list[Process]:
     """Those that are still there."""
     found = []
     own = _read("/proc/self/cmdline")

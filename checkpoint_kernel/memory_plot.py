@@ -31,7 +31,7 @@ def as_text(samples: Sequence[Sample], cells: Sequence[CellUse], cap: Cap | None
     columns = _columns(samples, begin, end)
     top = max([*columns, 1, *([] if cap is None else [cap.cap_bytes])])
     soft_row = None
-    if cap is not None and cap.soft_bytes < cap.cap_bytes:
+    if cap is not None and cap.guarded:
         soft_row = min(int(cap.soft_bytes / top * HEIGHT), HEIGHT - 1)
     lines = []
     for row in reversed(range(HEIGHT)):
@@ -100,7 +100,7 @@ def figure(samples: Sequence[Sample], cells: Sequence[CellUse], cap: Cap | None)
     axes.plot(times, used_mb, drawstyle="steps-post", linewidth=1)
     if cap is not None:
         axes.axhline(cap.cap_bytes / (1 << 20), color="firebrick", label=f"limit {cap.configured}")
-        if cap.soft_bytes < cap.cap_bytes:
+        if cap.guarded:
             soft = f"soft limit {size(cap.soft_bytes)}"
             axes.axhline(cap.soft_bytes / (1 << 20), color="darkorange", ls="--", label=soft)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")

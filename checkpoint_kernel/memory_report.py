@@ -9,7 +9,7 @@ from typing import Final
 
 from .memory_gauge import Split
 from .memory_use import CellUse
-from .session import Cap, Event
+from .session import UNREADABLE, Cap, Event
 from .sizes import Sized
 from .words import size
 
@@ -72,7 +72,7 @@ def _limit(facts: Facts) -> list[str]:
     lines = [f"{size(used)} of {cap.configured} used ({_share(used, cap.cap_bytes)}); {enforced}."]
     if not cap.enforced:
         lines.append(cap.detail)
-    if cap.soft_bytes < cap.cap_bytes:
+    if cap.guarded:
         over = used - cap.soft_bytes
         where = f"{size(over)} above" if over > 0 else f"{size(-over)} below"
         lines.append(f"That is {where} the soft limit of {size(cap.soft_bytes)}.")
@@ -184,7 +184,9 @@ def _table(rows: Sequence[Sequence[str]], headers: Sequence[str], align: str) ->
 
 def _events(events: Sequence[Event]) -> list[str]:
     lines = [
-        f"{datetime.fromtimestamp(event.time):%H:%M:%S}  {event.said}"
+        event.said
+        if event.kind == UNREADABLE
+        else f"{datetime.fromtimestamp(event.time):%H:%M:%S}  {event.said}"
         for event in events[-_EVENTS:]
     ]
     return lines and ["In this session:", *[f"  {line}" for line in lines]]

@@ -322,6 +322,13 @@ def read_death(notebook_directory: Path, name: str | None) -> dict[str, Any] | N
     return record
 
 
-def why(death: dict[str, Any]) -> str:
-    """The answer to `%checkpoint why`."""
-    return "\n".join(death_text.lines(death))
+def why(newest: dict[str, Any], earlier: Iterable[dict[str, Any]] = ()) -> str:
+    """The answer to `%checkpoint why`: the newest record, and the last death if that is none.
+
+    `earlier`: the records before it, newest first; read as far as needed.
+    """
+    lines = death_text.lines(newest)
+    if newest.get("survived"):
+        died = next((record for record in earlier if not record.get("survived")), None)
+        lines += [] if died is None else [death_text.in_one_line(died)]
+    return "\n".join(lines)

@@ -7,11 +7,13 @@ Plain dataclasses and their JSON files; deciding is `checkpoint_provisioner.plan
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from . import durable
 from .contract import EVENTS_FILE, EXIT_FILE, INTENT_FILE, RESTORE_FILE, SESSION_FILE
@@ -38,6 +40,11 @@ class Cap:
     def guarded(self) -> bool:
         """Whether cells are interrupted before the limit is met: soft_limit 100% turns it off."""
         return self.soft_bytes < self.cap_bytes
+
+    @property
+    def in_force(self) -> bool:
+        """Something acts on it: a cgroup at the limit, or the guard before it."""
+        return self.enforced or self.guarded
 
 
 @dataclass(frozen=True)
@@ -238,24 +245,47 @@ class Event:
     """Something that happened to a living kernel or its children, and was no death of it."""
 
     # child-oom-killed, child-killed-by-guard, snapshot-oom-killed, snapshot-stopped-by-guard,
-    # memory-cap-interrupt, fork-refused
+    # memory-cap-interrupt, fork-refused; UNREADABLE
     kind: str
     time: float
     said: str  # one sentence
     extra: dict[str, Any] = field(default_factory=dict)  # numbers, by name
 
 
+UNREADABLE: Final = "unreadable"  # what kind of event was on record cannot be told
+
+
 def append_event(directory: Path, event: Event) -> None:
-    """Add to the session's events. One O_APPEND write, not durable."""
-    line = json.dumps(dataclasses.asdict(event))
-    with open(directory / EVENTS_FILE, "a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    """Add to the session's events; kernel and supervisor both do. Not durable. OSError."""
+    # One write(2): through a buffered file a long line would be several, with others' in between.
+    # It begins a line too, because a full disk may have cut off the one before.
+    record = b"\n" + json.dumps(dataclasses.asdict(event)).encode() + b"\n"
+    flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
+    fd = os.open(directory / EVENTS_FILE, flags, 0o600)
+    try:
+        written = os.write(fd, record)
+    finally:
+        os.close(fd)
+    if written < len(record):
+        raise OSError(errno.ENOSPC, f"{written} of {len(record)} bytes of an event were written")
 
 
 def read_events(directory: Path) -> list[Event]:
-    """All events, oldest first."""
+    """All events, oldest first; a damaged line is an event of the kind UNREADABLE. OSError."""
     try:
-        text = (directory / EVENTS_FILE).read_text("utf-8")
+        lines = (directory / EVENTS_FILE).read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
-    return [Event(**json.loads(line)) for line in text.splitlines() if line.strip()]
+    return [_event(line) for line in lines if line.strip()]
+
+
+def _event(line: bytes) -> Event:
+    try:
+        found = Event(**_known(Event, json.loads(line)))
+        if isinstance(found.kind, str) and isinstance(found.said, str):
+            return replace(found, time=float(found.time), extra=dict(found.extra))
+        why = "it holds something else"
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        why = f"{type(error).__name__}: {error}"
+    said = f"an event that was on record cannot be read ({why})"
+    return Event(UNREADABLE, 0.0, said, {"line": line[:200].decode("utf-8", "replace")})

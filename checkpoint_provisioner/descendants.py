@@ -15,14 +15,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from checkpoint_kernel import contract, flight_recorder
+from checkpoint_kernel import contract, flight_recorder, process_tree
 
 from . import proc, process
 
 _PAUSE_S = 0.005
 _LOOKS = 3
-# A kernel may be built without (CONFIG_PROC_CHILDREN).
-_LISTS_CHILDREN = Path("/proc/thread-self/children").exists()
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,13 @@ class Process:
 
 def of_kernel(kernel_pid: int) -> list[Process]:
     """The living descendants of our child `kernel_pid`, which lives or is not yet reaped."""
-    walk = [*_processes(_children(kernel_pid)), *_children_of_ours(kernel_pid)]
+    walk = [*_processes(process_tree.children(kernel_pid)), *_children_of_ours(kernel_pid)]
     below: dict[int, Process] = {}
     while walk:
         one = walk.pop()
         if one.pid not in below:
             below[one.pid] = one
-            walk += _processes(_children(one.pid))
+            walk += _processes(process_tree.children(one.pid))
     return sorted((one for one in below.values() if not one.dead), key=lambda one: one.pid)
 
 
@@ -74,7 +72,7 @@ def _children_of_ours(kernel_pid: int) -> list[Process]:
     kernel = _process(str(kernel_pid))
     if kernel is None:
         return []
-    children = _processes(_children(os.getpid()))
+    children = _processes(process_tree.children(os.getpid()))
     return [one for one in children if one.pid != kernel_pid and one.started >= kernel.started]
 
 
@@ -127,22 +125,6 @@ def end_session(identity: str, within_s: float = 2.0) -> list[Process]:
                 ended[one.pid, one.started] = one
         time.sleep(_PAUSE_S)
     return list(ended.values())
-
-
-def _children(pid: int) -> list[int]:
-    """Pids of a process's children, zombies too."""
-    found: list[int] = []
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - numbers, no paths
-            text = Path(f"/proc/{pid}/task/{thread}/children").read_text("ascii")
-            found += [int(word) for word in text.split()]
-    except FileNotFoundError:
-        if _LISTS_CHILDREN:  # the process, or a thread of it, has ended meanwhile
-            return found
-        return [one.pid for one in _all().values() if one.parent == pid]
-    except OSError:  # ESRCH: ended while it was read
-        return found
-    return found
 
 
 def _processes(pids: list[int]) -> list[Process]:

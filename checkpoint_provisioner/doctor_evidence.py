@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 from pathlib import Path
 
+from . import native_stack
 from .doctor_machine import Check
 
 TOOLS = ("eu-stack", "gdb", "py-spy")
@@ -29,7 +29,7 @@ def evidence(attaching_refused: str) -> list[Check]:
 
 def _native_stacks(refused: str) -> Check:
     name = "native stacks"
-    found = [tool for tool in TOOLS if shutil.which(tool) is not None]
+    found = [tool for tool in TOOLS if native_stack.find(tool) is not None]
     if not found:
         remedy = "install elfutils (eu-stack) or gdb, or pip install py-spy"
         return Check(name, "ok", "Python's only: no tool for those of compiled code", remedy)

@@ -15,7 +15,7 @@ def level(cap: Cap | None) -> Level:
         return "none"
     if cap.enforced:
         return "hard"
-    return "guard" if cap.soft_bytes < cap.cap_bytes else "not-enforced"
+    return "guard" if cap.guarded else "not-enforced"
 
 
 def sentence(cap: Cap | None) -> str:

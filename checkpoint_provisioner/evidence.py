@@ -310,10 +310,13 @@ def _intents(directory: Path, notes: list[str]) -> tuple[Intent, ...]:
 
 def _events(directory: Path, notes: list[str]) -> tuple[Event, ...]:
     try:
-        return tuple(session.read_events(directory))
-    except (OSError, ValueError, TypeError) as why:
+        found = session.read_events(directory)
+    except OSError as why:
         notes.append(f"the events could not be read: {why!r}")
         return ()
+    said = [event.said for event in found if event.kind == session.UNREADABLE]
+    notes += [note for note in dict.fromkeys(said) if note not in notes]  # living, it is read often
+    return tuple(event for event in found if event.kind != session.UNREADABLE)
 
 
 def _last_look(directory: Path, notes: list[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from checkpoint_kernel import contract, flight_recorder, session
+from checkpoint_kernel import contract, flight_recorder, process_tree, session
 from checkpoint_kernel.flight_recorder import Flight
 from checkpoint_kernel.session import Session
 
@@ -53,20 +53,11 @@ def _alive(notebook: Notebook, directory: Path) -> LiveKernel | None:
         return None
     if began is None or began.boot_id != proc.boot_id():  # of another machine, or of an earlier day
         return None
-    candidates = [flight.pid] if flight else _children(began.supervisor_pid)
+    candidates = [flight.pid] if flight else process_tree.children(began.supervisor_pid)
     for pid in candidates:
         if proc.belongs_to_session(pid, directory) and _leads_a_session(pid):
             return LiveKernel(notebook, directory, began, pid, flight)
     return None
-
-
-def _children(pid: int) -> list[int]:
-    """Oldest first."""
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii")
-    except OSError:
-        return []
-    return [int(child) for child in text.split()]
 
 
 def _leads_a_session(pid: int) -> bool:

@@ -31,6 +31,8 @@ _TOOL_MEMORY_BYTES: Final = 2 << 30
 _TEXT_LIMIT: Final = 64 * 1024  # characters
 _FRAMES: Final = 64  # of each thread
 _LET_GO_S: Final = 0.1
+_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PYTHON_DIRECTORY: Final = Path(sys.executable).parent
 _INSTALL: Final = "install elfutils (eu-stack) or gdb, or `pip install py-spy`"
 
 
@@ -140,7 +142,7 @@ def of_core(
     """
     pattern = Path("/proc/sys/kernel/core_pattern").read_text("utf-8", "replace").strip()
     if pattern.startswith("|"):
-        if "systemd-coredump" in pattern and shutil.which("coredumpctl"):
+        if "systemd-coredump" in pattern and find("coredumpctl"):
             return _of_coredumpctl(pid, limit_s)
         program = pattern[1:].split()[:1]
         return NativeStack(None, None, f"the core went to {' '.join(program)}, which keeps it")
@@ -184,8 +186,13 @@ def _installed(names: Sequence[str]) -> list[str]:
 
 
 def find(name: str) -> str | None:
-    """A program on the path, or beside our Python, where pip puts it."""
-    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    """A program on the path, or beside our Python, where pip puts it.
+
+    Root's PATH may be a user's (sudo -E, a container's): as root, the system's directories, and
+    those of our Python, whose code root runs already.
+    """
+    path = _SYSTEM_PATH if os.geteuid() == 0 else None  # None: PATH
+    return shutil.which(name, path=path) or shutil.which(name, path=str(_PYTHON_DIRECTORY))
 
 
 def _first(tools: Sequence[Tool], limit_s: float) -> NativeStack:
@@ -203,9 +210,12 @@ def _first(tools: Sequence[Tool], limit_s: float) -> NativeStack:
 
 
 def _run(tool: Tool, limit_s: float, starts: str | None = None) -> NativeStack:
+    program = find(tool.argv[0])
+    if program is None:  # Popen would look on PATH
+        return NativeStack(None, tool.name, "it is not installed")
     environment = {k: v for k, v in os.environ.items() if k != "DEBUGINFOD_URLS"}
     started = subprocess.Popen(
-        [find(tool.argv[0]) or tool.argv[0], *tool.argv[1:]],
+        [program, *tool.argv[1:]],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

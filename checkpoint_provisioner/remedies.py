@@ -110,7 +110,7 @@ def _topic(case: Case, topic: str) -> bool:
 def _refused_by_the_cap(case: Case) -> bool:
     """An allocation failed in compiled code, and it is our limit that refuses allocations."""
     cap = case.cap
-    if cap is None or not (cap.enforced or cap.soft_bytes < cap.cap_bytes):
+    if cap is None or not cap.in_force:
         return False
     return case.cause in ("aborted", "exited") and _topic(case, "memory")
 

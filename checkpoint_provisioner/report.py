@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from checkpoint_kernel.session import Cap
+from checkpoint_kernel.session import Cap, Event
 from checkpoint_kernel.words import age, size
 
 from . import curve, enforcement, exit_codes, explain, remedies, repeated, stack_dump
@@ -24,6 +24,7 @@ SCHEMA = 2  # of docs/death-record.schema.json; 1 lacked what `build` says about
 RECORD_STDERR = 4000  # characters of stderr kept in the record; stderr.txt has more
 RECORD_FAULTS = 12_000
 RECORD_STACKS = 24_000
+RECORD_EVENTS = 50  # the last ones; events.jsonl of the session has all
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,20 @@ def build(
         },
         "memory": dataclasses.asdict(evidence.memory),
         "memory_curve": [list(point) for point in curve.thinned(evidence.curve, evidence.time)],
-        "events": [dataclasses.asdict(event) for event in evidence.events],
+        "events": [_told(event) for event in evidence.events[-RECORD_EVENTS:]],
         **_around(evidence),
         "environment_changes": evidence.environment_changes,
         "evidence": _observed(evidence),
     }
     record["repeated"] = repeated.repeated(record, earlier)
     return record
+
+
+def _told(event: Event) -> dict[str, Any]:
+    """An event without the source of its cell: a session may have many, and cells are long."""
+    told = dataclasses.asdict(event)
+    told["extra"].pop("cell_source", None)
+    return told
 
 
 def _checkpoint(evidence: Evidence) -> dict[str, Any] | None:

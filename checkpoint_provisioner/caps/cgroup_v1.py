@@ -10,6 +10,8 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
+from checkpoint_kernel import cgroup_memory
+
 from . import group, hierarchy
 from .group import Counters, Refused
 
@@ -111,14 +113,12 @@ def outer_counters(place: hierarchy.Place) -> Counters:
 
 
 def _counters(directory: Path, mount: Path) -> Counters:
-    usage = group.read_number(directory / "memory.usage_in_bytes")
-    stat = group.read_fields(directory / "memory.stat")
-    cache = stat.get("total_inactive_file", 0) + stat.get("total_active_file", 0)
+    counted = cgroup_memory.read(directory)
     return Counters(
         oom_kill=group.read_fields(directory / "memory.oom_control").get("oom_kill"),
         oom_ancestors=_failcnts(directory.parent, mount),
-        usage_bytes=usage,
-        nonreclaimable_bytes=None if usage is None else max(usage - cache, 0),
+        usage_bytes=counted.usage_bytes if counted else None,
+        nonreclaimable_bytes=counted.used_bytes if counted else None,
         peak_bytes=group.read_number(directory / "memory.max_usage_in_bytes"),
         limit_bytes=_limit_of(directory),
         failcnt=_failcnt(directory),

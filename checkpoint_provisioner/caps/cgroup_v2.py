@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from checkpoint_kernel import cgroup_memory
+
 from . import group, hierarchy
 from .group import Counters, Refused
 
@@ -74,15 +76,13 @@ class Group:
         """One reading; peak needs Linux 5.19."""
         events = group.read_fields(self.directory / "memory.events")
         local = group.read_fields(self.directory / "memory.events.local")
-        usage = group.read_number(self.directory / "memory.current")
-        stat = group.read_fields(self.directory / "memory.stat")
-        cache = stat.get("inactive_file", 0) + stat.get("active_file", 0)
+        counted = cgroup_memory.read(self.directory)
         return Counters(
             oom_kill=events.get("oom_kill"),
             oom_local=local.get("oom"),
             oom_ancestors=_ooms(self.directory.parent, self._mount),
-            usage_bytes=usage,
-            nonreclaimable_bytes=None if usage is None else max(usage - cache, 0),
+            usage_bytes=counted.usage_bytes if counted else None,
+            nonreclaimable_bytes=counted.used_bytes if counted else None,
             peak_bytes=group.read_number(self.directory / "memory.peak"),
             limit_bytes=group.read_number(self.directory / "memory.max"),
             failcnt=local.get("max"),

@@ -1,8 +1,8 @@
 """How much memory is used under the limits that hold for a kernel, and how much is left.
 
 Reads, several times a second, and so does little: two small files of each cgroup. Where the
-kernel has no group of its own its processes are added up. Sources: cgroup-v1/memory.rst and
-cgroup-v2.rst of the kernel's documentation, proc_pid_status(5), proc_pid_smaps(5).
+kernel has no group of its own its processes are added up. Sources: proc_pid_status(5),
+proc_pid_smaps(5).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import group
+from checkpoint_kernel import cgroup_memory
 
 # Limits around ours are shared with others, whose use seldom jumps; ours is read every time.
 OUTER_EVERY_S = 1.0
@@ -74,17 +74,10 @@ def _read(levels: Iterable[Level]) -> list[Use]:
 
 def of_group(directory: Path) -> Callable[[], int | None]:
     """Reads what a memory cgroup of either version uses: usage less page cache."""
-    v2 = (directory / "memory.current").exists()
-    usage = directory / ("memory.current" if v2 else "memory.usage_in_bytes")
-    stat = directory / "memory.stat"
-    names = ("inactive_file", "active_file") if v2 else ("total_inactive_file", "total_active_file")
 
     def read() -> int | None:
-        used_bytes = group.read_number(usage)
-        if used_bytes is None:
-            return None
-        fields = group.read_fields(stat)
-        return max(used_bytes - sum(fields.get(name, 0) for name in names), 0)
+        counted = cgroup_memory.read(directory)
+        return None if counted is None else counted.used_bytes
 
     return read
 

@@ -78,6 +78,17 @@ def test_every_record_is_as_the_schema_says_and_has_no_key_beside_it(found: Evid
     assert record["schema_version"] == 2
 
 
+def test_a_record_keeps_the_last_fifty_events_without_the_source_of_their_cells() -> None:
+    events = tuple(
+        Event("memory-cap-interrupt", float(n), "told", {"cell_source": "x" * 9999, "line": n})
+        for n in range(120)
+    )
+    record = record_of(evidence(signal.SIGKILL, events=events))
+    assert [event["extra"] for event in record["events"]] == [{"line": n} for n in range(70, 120)]
+    assert "cell_source" in events[-1].extra, "the evidence itself is untouched"
+    assert len(json.dumps(record)) < 20_000
+
+
 def test_the_schema_is_one_and_describes_every_key_at_every_depth() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 

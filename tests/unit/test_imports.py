@@ -16,11 +16,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 KERNEL_MODULES = sorted(path.stem for path in (ROOT / "checkpoint_kernel").glob("*.py"))
-PROVISIONER_MODULES = sorted(path.stem for path in (ROOT / "checkpoint_provisioner").glob("*.py"))
+SERVER_HALF = ROOT / "checkpoint_provisioner"
+PROVISIONER_MODULES = sorted(
+    str(path.relative_to(SERVER_HALF).with_suffix("")) for path in SERVER_HALF.rglob("*.py")
+)
 # The one small part of the kernel's half that the server's half may know.
 SHARED = {
-    *("contract", "durable", "environment", "environment_reader", "flight_recorder", "last_fault"),
-    *("manifest", "session", "words"),
+    *("cgroup_memory", "contract", "durable", "environment", "environment_reader"),
+    *("flight_recorder", "last_fault", "manifest", "process_tree", "session", "words"),
 }
 
 
@@ -83,7 +86,7 @@ def test_no_module_of_the_kernel_imports_the_server_half(module: str) -> None:
 def test_the_server_half_imports_only_the_shared_modules_of_the_kernel(module: str) -> None:
     # The command line also reads the store, on demand: it lists and checks checkpoints.
     allowed = SHARED | ({"store", "check", "prune"} if module.startswith("cli") else set())
-    imports = import_statements(ROOT / "checkpoint_provisioner" / f"{module}.py")
+    imports = import_statements(SERVER_HALF / f"{module}.py")
     of_the_kernel = {
         name.split(".")[1] for name in imports if name.startswith("checkpoint_kernel.")
     }

@@ -14,7 +14,7 @@ import pytest
 from checkpoint_kernel import usage_reply
 from checkpoint_kernel.memory_gauge import Gauge
 from checkpoint_kernel.memory_use import Curve, MemoryUse, Sample
-from checkpoint_kernel.session import Cap
+from checkpoint_kernel.session import Cap, Limit
 
 pytestmark = pytest.mark.unit
 
@@ -24,9 +24,10 @@ MB = 1 << 20
 def cap(directory: Path, used_mb: int, cache_mb: int = 0, usage: str = "memory.current") -> Cap:
     """A cap of 500 MB, of which so much is used."""
     (directory / usage).write_text(f"{used_mb * MB}\n")
+    whole = "" if usage == "memory.current" else "total_"
     (directory / "memory.stat").write_text(
-        f"anon 1\nshmem {7 * MB}\ninactive_file {cache_mb * MB}\nactive_file {MB}\n"
-        f"total_inactive_file {99 * MB}\n"
+        f"anon 1\n{whole}shmem {7 * MB}\n{whole}inactive_file {cache_mb * MB}\n"
+        f"{whole}active_file {MB}\n"
     )
     (directory / "cgroup.procs").write_text(f"{os.getpid()}\n")
     return Cap("500M", 500 * MB, 425 * MB, "cgroup v2", True, "", str(directory))
@@ -124,10 +125,22 @@ def test_the_answer_to_a_display_is_use_against_the_cap(tmp_path: Path) -> None:
 
 def test_a_limit_on_which_nothing_acts_is_not_shown(tmp_path: Path) -> None:
     enforced = cap(tmp_path, 300)
-    assert usage_reply.is_in_force(enforced)
+    assert enforced.in_force
     guarded = replace(enforced, enforced=False)
-    assert usage_reply.is_in_force(guarded)
-    assert not usage_reply.is_in_force(replace(guarded, soft_bytes=guarded.cap_bytes))
+    assert guarded.in_force
+    assert not replace(guarded, soft_bytes=guarded.cap_bytes).in_force
+
+
+def test_under_a_cpu_limit_the_processors_are_those_that_it_allows(tmp_path: Path) -> None:
+    half = Limit("cpu_limit", 0.5, "cgroup v1", True, "")
+    assert usage_reply.enforced_cores([Limit("nice", 5, "setpriority", True, ""), half]) == 0.5
+    assert usage_reply.enforced_cores([replace(half, enforced=False)]) is None
+    reply = usage_reply.content(cap(tmp_path, 300), 200 * MB, 40.0, cores=0.5)
+    assert (reply["cpu_count"], reply["kernel_cpu"]) == (1, 40.0)
+    assert reply["host_cpu_percent"] == 80.0
+    assert reply["machine_cpu_count"] == os.cpu_count()
+    more = usage_reply.content(cap(tmp_path, 300), 200 * MB, 40.0, cores=(os.cpu_count() or 1) + 5)
+    assert more["cpu_count"] == os.cpu_count()
 
 
 def test_processes_are_kept_between_two_answers() -> None:

@@ -67,6 +67,35 @@ def test_a_tool_that_takes_too_long_is_ended_and_what_it_had_said_is_kept() -> N
     assert silent.why_not == "it took longer than 0.2 s"
 
 
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that a user has put first on PATH, under the names of tools."""
+    for name in ("gdb", "eu-stack", "mytool"):
+        (tmp_path / name).write_text("#!/bin/sh\necho '#0  not to be run ()'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_root_runs_no_tool_from_a_users_path(
+    on_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for name in ("gdb", "eu-stack"):
+        assert not (native_stack.find(name) or "/").startswith(str(on_path))
+    assert native_stack.find("mytool") is None
+    assert native_stack._run(Tool("mytool", ("mytool",)), 30).why_not == "it is not installed"
+    assert native_stack.find("sh") is not None
+    python = Path(sys.executable).name
+    assert native_stack.find(python) is not None, "where pip puts py-spy"
+
+
+def test_a_user_runs_what_is_on_the_path(on_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert native_stack.find("gdb") == str(on_path / "gdb")
+    assert native_stack._run(Tool("mytool", ("mytool",)), 30).text == "#0  not to be run ()"
+
+
 def test_the_next_tool_is_tried_where_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     good = Tool("b", (sys.executable, "-c", "print('#0  here ()')"))
     bad = Tool("a", (sys.executable, "-c", "raise SystemExit('not permitted')"))

@@ -276,6 +276,22 @@ def test_why_shows_what_a_record_of_version_2_holds_and_only_what_is_there() -> 
     assert len(notice.why(DEATH).splitlines()) == 3
 
 
+def test_why_names_the_last_death_below_an_interrupt_that_was_survived() -> None:
+    interrupt = {**DEATH, "paragraph": "The cell was interrupted.", "survived": True}
+    died = {
+        **DEATH, "cause": "segmentation-fault", "cell": 3, "line": 2, "cell_running": True,
+        "survived": False,
+    }  # fmt: skip
+    at = f"{datetime.fromtimestamp(DIED):%Y-%m-%d %H:%M:%S}"
+    shown = notice.why(interrupt, [interrupt, died, {**died, "cause": "killed"}]).splitlines()
+    assert shown[0] == "The cell was interrupted."
+    assert shown[-1] == f"The last death: segmentation-fault in In[3], line 2; {at}"
+    assert shown[:-1] == notice.why(interrupt, [interrupt]).splitlines()
+    of_version_1 = {"cause": None, "cell": 3, "cell_running": False, "time": "long ago"}
+    assert notice.why(interrupt, [of_version_1]).endswith("\nThe last death: unknown")
+    assert notice.why(died, [died]) == notice.why(died), "it is one itself"
+
+
 def test_why_passes_over_parts_that_it_cannot_read() -> None:
     odd = {**DEATH, "memory_curve": [1, 2], "gpu": "yes", "repeated": 3, "events": {"a": 1}}
     assert notice.why(odd) == notice.why(DEATH)
