@@ -40,6 +40,7 @@ from .words import size
 _SHOWN: Final = 5
 _LOOK_S: Final = 0.1
 _NO_MEMORY: Final = ("can't allocate memory", "annot allocate memory", "std::bad_alloc")
+_OUR_CODE: Final = str(Path(__file__).parent)
 _FLOOR_BYTES: Final = 8 << 20
 # More than this no library maps.
 _LIBRARIES_BYTES: Final = 2 << 30
@@ -96,6 +97,7 @@ class MemoryGuard:
         self.said: MemoryCapExceeded | None = None
         self._about: tuple[str, dict[str, Any]] = "", {}  # what the event of it holds
         self._used_at_start = 0  # of the running cell
+        self._pid = os.getpid()  # what a forked child does is not the kernel's
         self._lock = threading.RLock()
         self._lifts = 0  # under way
         self._data_limit = resource.getrlimit(resource.RLIMIT_DATA)[0]  # nobody's or the user's
@@ -113,7 +115,7 @@ class MemoryGuard:
     def _on_signal(self, _number: int, frame: types.FrameType | None) -> None:
         flight = self._recorder.flight
         line = cell_line(frame, self._shell.user_ns, flight.cell_file)
-        if flight.state != "busy" or line is None:
+        if flight.state != "busy" or line is None or _is_ours(frame):
             return  # between cells, or in code that is not the cell's: we are asked again
         if self._used_bytes() <= max(self._cap.soft_bytes, self._used_at_start):
             return  # one call of C code has freed it meanwhile, or it was meant for the cell before
@@ -201,6 +203,8 @@ class MemoryGuard:
         """Whether an allocation failed for the limit's sake, as far as can be told."""
         if isinstance(value, MemoryCapExceeded) or not _lacks_memory(value) or _raised(tb):
             return False
+        if os.getpid() != self._pid:
+            return False
         return _is_in_force() and not _larger_than_the_machine(value)
 
     def reply(self, content: dict[str, Any]) -> dict[str, Any]:
@@ -209,7 +213,7 @@ class MemoryGuard:
         A cell that has handled the error was not ended by it.
         """
         said, self.said = self.said, None
-        if said is None:
+        if said is None or os.getpid() != self._pid:
             return content
         because, extra = self._about
         kind = "memory-cap-interrupt"
@@ -229,6 +233,10 @@ class MemoryGuard:
 
     def cell_begins(self) -> None:
         """What has been freed since the guard's last look may be used at once."""
+        with self._lock:
+            if self._lifts:  # a Ctrl-C came between its two ends
+                self._lifts = 0
+                self._recorder.update(lifted=False)
         room_bytes = memory.headroom_bytes(self._cap)
         self._used_at_start = 0 if room_bytes is None else self._cap.cap_bytes - room_bytes
         limit_bytes, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -273,7 +281,7 @@ class MemoryGuard:
     def _loading(self) -> Iterator[None]:
         """As `lifted`, many times in an import: only where it may matter, and without waiting."""
         limit_bytes, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        free = limit_bytes in (resource.RLIM_INFINITY, hard)
+        free = limit_bytes in (resource.RLIM_INFINITY, hard) or os.getpid() != self._pid
         if free or limit_bytes - memory.data_bytes() > _LIBRARIES_BYTES:
             yield
         else:
@@ -290,13 +298,14 @@ class MemoryGuard:
             yield
         finally:
             with self._lock:
-                self._lifts -= 1
+                self._lifts = max(self._lifts - 1, 0)
                 if not self._lifts:
                     # Until the guard's next tick: an allocation may follow at once.
                     self._limit_data(memory.headroom_bytes(self._cap), lifted=False)
 
     def _in_forked_child(self) -> None:
         """The limit is about the kernel's size, and workers are the first to go."""
+        self._lock = threading.RLock()  # another thread may have held it
         with contextlib.suppress(OSError, ValueError):
             memory.set_data_limit(self._data_limit)
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
@@ -319,6 +328,11 @@ def _message(
         parts.append(f"Free what you do not need (`del {variables[0]}`) and go on.")
     parts.append("More: %checkpoint memory")
     return " ".join(parts)
+
+
+def _is_ours(frame: types.FrameType | None) -> bool:
+    """Whether this package's code is interrupted, which must come to its end."""
+    return frame is not None and frame.f_code.co_filename.startswith(_OUR_CODE)
 
 
 def _and_callers(frame: types.FrameType | None) -> list[types.FrameType]:

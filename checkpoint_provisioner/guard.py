@@ -22,7 +22,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoint_kernel import contract, flight_recorder
@@ -30,24 +30,11 @@ from checkpoint_kernel.flight_recorder import Flight
 from checkpoint_kernel.session import Cap, Event
 from checkpoint_kernel.words import size
 
-from . import guard_verbs, proc, process
+from . import guard_rules, guard_verbs, proc, process
 from .caps import meter
 from .caps.meter import Data, Meter, Use
 
 HALF = 0.5  # below it there is room for all, and nobody's share need be known
-# Where even less is left, so much is granted nevertheless: to say what happened, memory is needed.
-FLOOR_BYTES = 16 << 20
-FLOOR = 0.02
-# A cell that begins above the soft limit may grow by this, so that `del x` runs at all.
-GROWTH_BYTES = 8 << 20
-GROWTH = 0.02
-# Nobody fills memory faster: the next look is due when the soft limit could be met.
-FILLED_BYTES_PER_S = 2e9
-# See `Promised`: in so much processor time a hundred megabytes and more would be touched.
-WHILE_S = 0.2
-LEAST_SEEN = 6
-CHANGE_BYTES = 4 << 20
-SHORTEST_TICK_S, IDLE_TICK_S, LONGEST_TICK_S = 0.02, 0.1, 1.0
 # A kernel that did not react (one long call of C code) is asked again.
 ASK_AGAIN_S = 0.5
 # Who has freed so much below the soft limit since may be interrupted again in the same cell.
@@ -68,70 +55,6 @@ class _Cell:
     own_at_start: int  # of the kernel and its children alone
     interrupts: int  # how many this kernel had seen before it could be this cell's turn
     asked_at: float = float("-inf")  # monotonic
-
-
-# --- what is decided: pure ---------------------------------------------------------------------
-
-
-def data_limit(use: Use, data_bytes: int, clean_map_bytes: int = 0, snapshot_bytes: int = 0) -> int:
-    """RLIMIT_DATA in bytes for a kernel that has `data_bytes` of data now.
-
-    `clean_map_bytes`: restored maps are data already, and become memory when they are written to.
-    `snapshot_bytes`: what only the snapshot process has. It goes first when memory runs out, so
-    no cell is refused anything for its sake.
-    """
-    left = (
-        int(contract.DATA_SHARE * use.limit_bytes)
-        - use.used_bytes
-        - clean_map_bytes
-        + snapshot_bytes
-    )
-    floor = min(FLOOR_BYTES, int(FLOOR * use.limit_bytes))
-    return data_bytes + max(left, floor)
-
-
-@dataclass
-class Promised:
-    """Memory that was allocated and not yet touched, as if it were used.
-
-    Without it an allocation that is being filled counts as data and not as use, and so would
-    allow another one of its size. What stays untouched while the kernel works, as stacks of
-    threads do, is settled: the floor to which `untouched` comes back, in both halves of a while.
-    """
-
-    settled_bytes: int | None = None
-    seen: deque[tuple[float, int]] = field(default_factory=deque)
-
-    def update(self, untouched_bytes: int, cpu_s: float) -> int:
-        """The promised bytes; `cpu_s` is the processor time that the kernel has used so far."""
-        seen = self.seen
-        seen.append((cpu_s, untouched_bytes))
-        while len(seen) > LEAST_SEEN and cpu_s - seen[1][0] > WHILE_S:
-            seen.popleft()
-        settled = untouched_bytes if self.settled_bytes is None else self.settled_bytes
-        if len(seen) >= LEAST_SEEN and cpu_s - seen[0][0] > WHILE_S:
-            values = [value for _, value in seen]
-            middle = len(values) // 2
-            older, newer = min(values[:middle]), min(values[middle:])
-            if abs(older - newer) <= CHANGE_BYTES:  # while it is being filled, it falls
-                settled = max(settled, min(older, newer))
-        self.settled_bytes = min(settled, untouched_bytes)
-        return untouched_bytes - self.settled_bytes
-
-
-def interrupts_at(soft_bytes: int, limit_bytes: int, used_at_start: int) -> int:
-    """The use in bytes from which a cell is interrupted that began with `used_at_start`."""
-    growth = max(GROWTH_BYTES, int(GROWTH * limit_bytes))
-    return max(soft_bytes, used_at_start + growth)
-
-
-def next_tick_s(used_bytes: int, soft_bytes: int, busy: bool) -> float:
-    """Seconds until memory is to be looked at again."""
-    soon = (soft_bytes - used_bytes) / FILLED_BYTES_PER_S
-    return min(max(soon, SHORTEST_TICK_S if busy else IDLE_TICK_S), LONGEST_TICK_S)
-
-
-# --- the guard ---------------------------------------------------------------------------------
 
 
 class Guard:
@@ -163,7 +86,7 @@ class Guard:
         self._children_at = float("-inf")
         self._cell: _Cell | None = None
         self._own_bytes = meter.of_processes(processes)
-        self._promised = Promised()
+        self._promised = guard_rules.Promised()
         self._libraries_bytes, self._libraries_at = 0, 0
         self._maps_bytes, self._maps_at = 0, float("-inf")
         self._has_maps = False
@@ -180,7 +103,7 @@ class Guard:
         began = time.monotonic()
         seen = self._look()
         if seen is None:
-            return LONGEST_TICK_S
+            return guard_rules.LONGEST_TICK_S
         use, data, of_one_moment = seen
         before, self.last = self.last, use
         flight = self._flight = self._read_flight() or self._flight
@@ -192,8 +115,7 @@ class Guard:
         if flight is not None:
             self._has_maps = self._has_maps or flight.lifted or flight.restore_done
             self._kernels_own = flight.data_limit
-            if flight.data_limit is not None:
-                self._set.append(flight.data_limit)
+            self._know(flight.data_limit)
         if starting or (flight is not None and flight.lifted):
             self._lift()
         elif (of_one_moment and time.monotonic() - began < STALE_S) or self._stale >= _LOOKS:
@@ -206,7 +128,11 @@ class Guard:
         over = use.used_bytes > contract.DATA_SHARE * use.limit_bytes
         if over and use.own and not self._cap.enforced:
             self._kill_largest_child(use)
-        return SHORTEST_TICK_S if self._stale else next_tick_s(use.used_bytes, soft_bytes, busy)
+        return (
+            guard_rules.SHORTEST_TICK_S
+            if self._stale
+            else guard_rules.next_tick_s(use.used_bytes, soft_bytes, busy)
+        )
 
     @property
     def _soft_share(self) -> float:
@@ -251,7 +177,7 @@ class Guard:
         snapshot = 0
         if flight is not None and flight.snapshot_pid and use.used_bytes > HALF * use.limit_bytes:
             snapshot = meter.private_bytes(flight.snapshot_pid)
-        self._set_data_limit(data_limit(use, data.data_bytes, promised, snapshot))
+        self._set_data_limit(guard_rules.data_limit(use, data.data_bytes, promised, snapshot))
         now = self._read_flight()
         if now is not None and now.lifted:  # since we have looked
             self._lift()
@@ -282,11 +208,16 @@ class Guard:
                 if bound != resource.RLIM_INFINITY:
                     wanted = min(wanted, bound) if wanted != resource.RLIM_INFINITY else bound
             resource.prlimit(self._pid, resource.RLIMIT_DATA, (wanted, hard))
-            self._set.append(wanted)
+            self._know(wanted)
+
+    def _know(self, limit_bytes: int | None) -> None:
+        """A child that has this limit has it from us."""
+        if limit_bytes is not None and limit_bytes not in self._set:
+            self._set.append(limit_bytes)
 
     def _libraries(self, data: Data) -> int:
         """Bytes of maps of files that are none of the store's: data in name only."""
-        if abs(data.data_bytes - self._libraries_at) > CHANGE_BYTES:
+        if abs(data.data_bytes - self._libraries_at) > guard_rules.CHANGE_BYTES:
             self._libraries_at = data.data_bytes
             self._libraries_bytes = guard_verbs.file_map_bytes(self._pid, self._store)
         return self._libraries_bytes
@@ -294,7 +225,7 @@ class Guard:
     def _clean_maps(self) -> int:
         """Bytes of restored maps that nobody has written to yet."""
         now = time.monotonic()
-        if self._has_maps and now - self._maps_at >= LONGEST_TICK_S:
+        if self._has_maps and now - self._maps_at >= guard_rules.LONGEST_TICK_S:
             self._maps_at = now
             self._maps_bytes = guard_verbs.unwritten_map_bytes(self._pid, self._store)
         return self._maps_bytes
@@ -303,7 +234,7 @@ class Guard:
 
     def _see_to_children(self, near: bool, flight: Flight | None) -> None:
         now = time.monotonic()
-        if not near and now - self._children_at < LONGEST_TICK_S:
+        if not near and now - self._children_at < guard_rules.LONGEST_TICK_S:
             return
         self._children_at = now
         alive = set(self._processes())
@@ -328,7 +259,7 @@ class Guard:
         children = [pid for pid in self._processes() if pid not in (self._pid, snapshot)]
         sizes = {pid: meter.private_bytes(pid) for pid in children}
         largest = max(sizes, key=lambda pid: sizes[pid], default=None)
-        if largest is None or sizes[largest] < FLOOR * use.limit_bytes:
+        if largest is None or sizes[largest] < guard_rules.FLOOR * use.limit_bytes:
             return
         name = proc.process_name(largest)
         try:
@@ -356,7 +287,9 @@ class Guard:
             return
         cell = self._follow(use, before, flight)
         interrupted = flight.memory_interrupts > cell.interrupts
-        if use.used_bytes <= interrupts_at(soft_bytes, use.limit_bytes, cell.used_at_start):
+        if use.used_bytes <= guard_rules.interrupts_at(
+            soft_bytes, use.limit_bytes, cell.used_at_start
+        ):
             if interrupted and use.used_bytes < REARMED * soft_bytes:
                 cell.interrupts = flight.memory_interrupts
             return
@@ -384,7 +317,7 @@ class Guard:
         if use.own:
             return True
         grown = (self._own_bytes() or 0) - cell.own_at_start
-        return grown > max(GROWTH_BYTES, int(GROWTH * use.limit_bytes))
+        return grown > max(guard_rules.GROWTH_BYTES, int(guard_rules.GROWTH * use.limit_bytes))
 
     def _stop_snapshot(self, flight: Flight) -> bool:
         """What is freed near the limit must be free at once; the next checkpoint is in place."""

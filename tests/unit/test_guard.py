@@ -15,7 +15,7 @@ import pytest
 from checkpoint_kernel import contract, flight_recorder
 from checkpoint_kernel.flight_recorder import FlightRecorder
 from checkpoint_kernel.session import Cap, Event
-from checkpoint_provisioner import descendants, guard, guard_verbs
+from checkpoint_provisioner import descendants, guard, guard_rules, guard_verbs
 from checkpoint_provisioner.caps import meter
 from checkpoint_provisioner.caps.meter import Level, Meter, Use
 from checkpoint_provisioner.guard import Guard
@@ -30,23 +30,23 @@ def use(used_mb: int, limit_mb: int = 500, own: bool = True) -> Use:
 
 class TestDataLimit:
     def test_what_is_left_below_the_limit_is_given_out_less_three_percent(self) -> None:
-        assert guard.data_limit(use(100), 300 * MB) == 300 * MB + 385 * MB
+        assert guard_rules.data_limit(use(100), 300 * MB) == 300 * MB + 385 * MB
 
     def test_what_will_be_memory_soon_is_spoken_for(self) -> None:
-        assert guard.data_limit(use(100), 300 * MB, 200 * MB) == 300 * MB + 185 * MB
+        assert guard_rules.data_limit(use(100), 300 * MB, 200 * MB) == 300 * MB + 185 * MB
 
     def test_what_the_snapshot_process_has_is_as_good_as_free(self) -> None:
-        given = guard.data_limit(use(400), 300 * MB, snapshot_bytes=300 * MB)
+        given = guard_rules.data_limit(use(400), 300 * MB, snapshot_bytes=300 * MB)
         assert given == 300 * MB + 385 * MB
 
     def test_at_the_limit_there_is_enough_to_say_what_happened(self) -> None:
-        assert guard.data_limit(use(499), 300 * MB, 0) == 300 * MB + 10 * MB
-        assert guard.data_limit(use(9000, 8000), 300 * MB, 0) == 300 * MB + 16 * MB
+        assert guard_rules.data_limit(use(499), 300 * MB, 0) == 300 * MB + 10 * MB
+        assert guard_rules.data_limit(use(9000, 8000), 300 * MB, 0) == 300 * MB + 16 * MB
 
 
 class TestPromised:
     def test_an_allocation_that_is_being_filled_counts_until_it_is(self) -> None:
-        promised = guard.Promised()
+        promised = guard_rules.Promised()
         assert promised.update(200 * MB, 1.0) == 0  # what the kernel began with
         assert promised.update(500 * MB, 1.1) == 300 * MB
         assert promised.update(350 * MB, 1.5) == 150 * MB  # half of it is touched
@@ -54,7 +54,7 @@ class TestPromised:
         assert promised.update(200 * MB, 2.3) == 0
 
     def test_what_is_not_touched_while_the_kernel_works_on_is_no_promise(self) -> None:
-        promised = guard.Promised()
+        promised = guard_rules.Promised()
         promised.update(200 * MB, 1.0)
         assert promised.update(600 * MB, 1.0) == 400 * MB
         left = [promised.update(600 * MB, 1.0 + tick / 10) for tick in range(1, 12)]
@@ -62,14 +62,14 @@ class TestPromised:
         assert left[-1] == 0
 
     def test_the_floor_under_many_allocations_is_settled_and_they_are_not(self) -> None:
-        promised = guard.Promised()
+        promised = guard_rules.Promised()
         promised.update(200 * MB, 1.0)
         for tick in range(20):  # stacks of 40 MB, and an array of 20 MB that is filled each time
             left = promised.update((240 + 20 * (tick % 2)) * MB, 1.1 + tick / 20)
         assert left == 20 * MB
 
     def test_a_large_allocation_is_a_promise_as_long_as_it_is_being_filled(self) -> None:
-        promised = guard.Promised()
+        promised = guard_rules.Promised()
         promised.update(200 * MB, 1.0)
         for tick in range(40):  # 4 GB, at a gigabyte a second
             untouched_mb = 4296 - 100 * tick
@@ -78,22 +78,24 @@ class TestPromised:
 
 class TestThreshold:
     def test_a_cell_is_interrupted_at_the_soft_limit(self) -> None:
-        assert guard.interrupts_at(425 * MB, 500 * MB, 100 * MB) == 425 * MB
+        assert guard_rules.interrupts_at(425 * MB, 500 * MB, 100 * MB) == 425 * MB
 
     def test_one_that_begins_above_it_may_grow_a_little_so_that_del_runs(self) -> None:
-        assert guard.interrupts_at(425 * MB, 500 * MB, 440 * MB) == 450 * MB
+        assert guard_rules.interrupts_at(425 * MB, 500 * MB, 440 * MB) == 450 * MB
 
 
 class TestTicks:
     def test_far_from_the_limit_the_guard_sleeps(self) -> None:
-        assert guard.next_tick_s(1 << 30, 7 << 30, busy=True) == guard.LONGEST_TICK_S
+        assert guard_rules.next_tick_s(1 << 30, 7 << 30, busy=True) == guard_rules.LONGEST_TICK_S
 
     def test_it_looks_again_before_the_soft_limit_could_be_met(self) -> None:
-        assert guard.next_tick_s(225 * MB, 425 * MB, busy=True) == pytest.approx(0.105, abs=0.01)
+        assert guard_rules.next_tick_s(225 * MB, 425 * MB, busy=True) == pytest.approx(
+            0.105, abs=0.01
+        )
 
     def test_near_it_the_look_is_short_in_a_cell_and_longer_between_cells(self) -> None:
-        assert guard.next_tick_s(424 * MB, 425 * MB, busy=True) == guard.SHORTEST_TICK_S
-        assert guard.next_tick_s(460 * MB, 425 * MB, busy=False) == guard.IDLE_TICK_S
+        assert guard_rules.next_tick_s(424 * MB, 425 * MB, busy=True) == guard_rules.SHORTEST_TICK_S
+        assert guard_rules.next_tick_s(460 * MB, 425 * MB, busy=False) == guard_rules.IDLE_TICK_S
 
 
 class TestMeter:
