@@ -42,7 +42,7 @@ REARMED = 0.9
 # Two readings of the kernel's data that differ by less are of one moment; it is tried so often.
 ONE_MOMENT = 0.005
 STALE_S = 0.004  # less than `memory_guard.lifted` waits
-_LOOKS = 5
+LOOKS = 5
 CHILD_SCORE = 500  # of 1000: after snapshot processes, which have all of it, and before kernels
 
 
@@ -118,7 +118,7 @@ class Guard:
             self._know(flight.data_limit)
         if starting or (flight is not None and flight.lifted):
             self._lift()
-        elif (of_one_moment and time.monotonic() - began < STALE_S) or self._stale >= _LOOKS:
+        elif (of_one_moment and time.monotonic() - began < STALE_S) or self._stale >= LOOKS:
             self._stale = 0
             self._limit(use, data, flight, busy)
         else:  # others had the processor meanwhile: the limit before is nearer to the truth
@@ -155,7 +155,7 @@ class Guard:
         """
         seen = None
         before = meter.data_of(self._pid)
-        for _ in range(_LOOKS):
+        for _ in range(LOOKS):
             use, after = self._reader.read(), meter.data_of(self._pid)
             if use is None or before is None or after is None:
                 return None
