@@ -58,6 +58,8 @@ from .touched import by_code
 _BIRTHS = 3
 # After failures the clock tries again at longer and longer intervals, cells' ends always.
 _RETRY_LIMIT_S = 300.0
+# Of what a snapshot process has needed, so much is reckoned with after a checkpoint in place.
+_FORGETS = 0.7
 _SESSION_UNIT = "session"
 _MEMORY = operator.attrgetter("memory")
 
@@ -303,6 +305,7 @@ class Checkpointer:
         self._facts, self._committed = replace(facts, position=IDLE), None
 
         def report(**fields: Any) -> None:
+            fields.pop("private_bytes", None)  # of the kernel, and of no snapshot process
             self._take_in(fields)
 
         near_cap = facts.template.reason == commit.NEAR_CAP
@@ -313,11 +316,11 @@ class Checkpointer:
         )
         with bounded:
             # No alarm here: it would end the kernel.
-            write(facts, self._shell, self._store, report, lambda _: None, hold)
+            write(facts, self._shell, self._store, report, lambda _: None, hold, True)
         self.stale_since = None
         self._paused(started)
-        if not near_cap:
-            self._private_bytes = 0  # nothing is ever copied here
+        # What a snapshot process would need is not known any more.
+        self._private_bytes = int(_FORGETS * self._private_bytes) if near_cap else 0
         self._settle(facts, started=time.monotonic())
 
     # --- watch --------------------------------------------------------------------------
@@ -395,14 +398,17 @@ class Checkpointer:
         if self._births >= _BIRTHS:
             self._trouble("the snapshot process did not start, three times")
 
-    def _stopped_by_guard(self, pid: int) -> bool:
+    def _stopped_by_guard(self, pid: int) -> int | None:
+        """What it had of its own, in bytes; None: it was not the guard."""
         directory = Path(self._session.notebook_directory) / SESSIONS / self._session.id
         try:
             events = session.read_events(directory)
         except OSError:
-            return False  # then it counts as killed by somebody
-        return any(e.kind == "snapshot-stopped-by-guard" and e.extra.get("pid") == pid
-                   for e in events)  # fmt: skip
+            return None  # then it counts as killed by somebody
+        for event in events:
+            if event.kind == "snapshot-stopped-by-guard" and event.extra.get("pid") == pid:
+                return int(event.extra.get("private_bytes", 0))
+        return None
 
     def _failed_or_died(self, pid: int, ended: snapshot.Exit, late: bool) -> None:
         """The snapshot process ended without a commit: why, and what is tried next."""
@@ -412,7 +418,9 @@ class Checkpointer:
             self._recorder.update(snapshots_killed=self._recorder.flight.snapshots_killed + 1)
             # Perhaps for want of memory. The next one is made in place if there is no more room.
             self._private_bytes = max(self._private_bytes, self._room_at_fork)
-            if self._stopped_by_guard(pid):
+            had_bytes = self._stopped_by_guard(pid)
+            if had_bytes is not None:
+                self._private_bytes = had_bytes
                 self.changed()
                 return
         if self._facts is not None and self._facts.proved.together and self._failed is None:
@@ -508,8 +516,12 @@ def write(
     report: Callable[..., None],
     limit: Callable[[float], None],
     hold: units.Hold = spool.in_memory,
+    interruptible: bool = False,
 ) -> None:
-    """Serialize the namespace, write what is new, and commit it by publishing the manifest."""
+    """Serialize the namespace, write what is new, and commit it by publishing the manifest.
+
+    `interruptible`: a Ctrl-C is the user's, who waits; in a snapshot process it is an object's.
+    """
     selected = namespace.select(shell.user_ns, shell.user_ns_hidden, facts.exclude)
     for known in facts.proved.units:
         for name in known.identities:
@@ -521,7 +533,7 @@ def write(
 
     partition = units.partition(
         selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call,
-        facts.proved.together, hold,
+        facts.proved.together, hold, interruptible,
     )  # fmt: skip
     frames = locals_unit.drafts(
         facts.position.frames, shell.user_ns, partition, facts.bad_frames,

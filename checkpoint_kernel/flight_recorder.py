@@ -48,6 +48,8 @@ class Flight:
     data_limit: int | None = (
         None  # what the kernel has raised its RLIMIT_DATA to, until the next tick
     )
+    users_data_limit: int | None = None  # RLIMIT_DATA as the user's code has set it, if it has
+    maps_restored: bool = False  # a restore by hand has mapped files of the store
     memory_interrupts: int = 0  # how often the guard's signal was raised in a cell
     cells_ended: int = 0  # cells that ended for want of memory, by that or by an allocation
     restoring_unit: str | None = None  # the unit that is being loaded right now
@@ -72,6 +74,7 @@ class FlightRecorder:
                 self._map = mmap.mmap(-1, 2 * _SLOT_BYTES)
         finally:
             os.close(fd)
+        self._pid = os.getpid()
         self._sequence = 0
         self._lock = threading.RLock()  # a signal handler may come while we write
         self._fields: dict[str, Any] = {}
@@ -79,7 +82,9 @@ class FlightRecorder:
         self.update(pid=os.getpid())
 
     def update(self, **fields: Any) -> None:
-        """Change the named fields of `Flight` and write the record."""
+        """Change the named fields of `Flight` and write the record. Nothing in a forked child."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             if "cell_source" in fields:
                 fields["cell_source"] = fields["cell_source"][:SOURCE_LIMIT]

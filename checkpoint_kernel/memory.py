@@ -43,11 +43,24 @@ def private_bytes() -> int:
 
 
 def headroom_bytes(cap: Cap | None) -> int | None:
-    """Bytes below the cap, page cache that can be reclaimed not counted as used."""
-    if cap is None or cap.counted_in is None or not cap.enforced:
+    """Bytes below the cap and every limit around it, page cache not counted as used."""
+    found = tightest(cap)
+    return None if found is None else found[1] - found[0]
+
+
+def tightest(cap: Cap | None) -> tuple[int, int] | None:
+    """(used, limit) in bytes where the least is left; None where no cgroup counts for us."""
+    if cap is None:
         return None
-    counted = cgroup_memory.read(Path(cap.counted_in))
-    return None if counted is None else cap.cap_bytes - counted.used_bytes
+    levels = [(path, limit_bytes) for path, limit_bytes in cap.around]
+    if cap.counted_in is not None and cap.enforced:
+        levels.append((cap.counted_in, cap.cap_bytes))
+    found = [
+        (reading.used_bytes, limit_bytes)
+        for path, limit_bytes in levels
+        if (reading := cgroup_memory.read(Path(path))) is not None
+    ]
+    return min(found, key=lambda level: level[1] - level[0], default=None)
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ def bounded(cap: Cap | None, noted: Callable[[int], None]) -> Iterator[None]:
     `noted` is told the limit first: the guard must not take it for one of the user's.
     """
     room = headroom_bytes(cap)
-    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    before, _ = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = data_bytes() + max((room or 0) - _MARGIN_BYTES // 2, 0)
     if room is None or (before != resource.RLIM_INFINITY and before <= wanted):
         yield
@@ -90,7 +103,8 @@ def bounded(cap: Cap | None, noted: Callable[[int], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        _setrlimit(resource.RLIMIT_DATA, (before, hard))
+        if resource.getrlimit(resource.RLIMIT_DATA)[0] == wanted:  # the guard has set no other
+            set_data_limit(before)
 
 
 def set_data_limit(limit_bytes: int) -> None:

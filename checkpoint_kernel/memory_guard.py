@@ -45,7 +45,9 @@ _FLOOR_BYTES: Final = 8 << 20
 # More than this no library maps.
 _LIBRARIES_BYTES: Final = 2 << 30
 _WORTH_NAMING: Final = 0.02  # of what is used
-_CHILD_SCORE: Final = "500"  # as the supervisor's guard would set it a tick later
+_CHILD_SCORE: Final = (
+    500  # above the kernel's own, as the supervisor's guard would set it a tick later
+)
 
 
 class MemoryCapExceeded(MemoryError):
@@ -100,7 +102,9 @@ class MemoryGuard:
         self._pid = os.getpid()  # what a forked child does is not the kernel's
         self._lock = threading.RLock()
         self._lifts = 0  # under way
-        self._data_limit = resource.getrlimit(resource.RLIMIT_DATA)[0]  # nobody's or the user's
+        self._at_first: int = resource.getrlimit(resource.RLIMIT_DATA)[0]
+        self._data_limit = self._at_first  # the user's, or nobody's
+        self._found_limit: int | None = None  # what the user's code has replaced
 
     def install(self) -> None:
         """In the main thread, before the first cell."""
@@ -115,9 +119,11 @@ class MemoryGuard:
     def _on_signal(self, _number: int, frame: types.FrameType | None) -> None:
         flight = self._recorder.flight
         line = cell_line(frame, self._shell.user_ns, flight.cell_file)
-        if flight.state != "busy" or line is None or _is_ours(frame):
+        if flight.state != "busy" or line is None or _is_ours(frame, flight.cell_file):
             return  # between cells, or in code that is not the cell's: we are asked again
-        if self._used_bytes() <= max(self._cap.soft_bytes, self._used_at_start):
+        used_bytes, limit_bytes = self._use()
+        soft_bytes = min(self._cap.soft_bytes, int(limit_bytes * self._soft_share))
+        if used_bytes <= max(soft_bytes, self._used_at_start):
             return  # one call of C code has freed it meanwhile, or it was meant for the cell before
         self._recorder.update(line=line, memory_interrupts=flight.memory_interrupts + 1)
         raise self._exceeded(line, _and_callers(frame), None)
@@ -127,15 +133,17 @@ class MemoryGuard:
     ) -> MemoryCapExceeded:
         """The error in words. What becomes of it, `reply` sees."""
         flight, cap = self._recorder.flight, self._cap
-        used_bytes = self._used_bytes()
+        used_bytes, limit_bytes = self._use()
         lines = flight.cell_source.splitlines()
         source = lines[line - 1].strip() if line and 0 < line <= len(lines) else None
         largest = self._largest(frames, used_bytes)
-        used = f"{size(used_bytes)} of the memory limit of {cap.configured} are used"
+        limit = cap.configured if limit_bytes == cap.cap_bytes else size(limit_bytes)
+        used = f"{size(used_bytes)} of the memory limit of {limit} are used"
         if refused is None:
-            because = f"{used}, and cells are ended above {size(cap.soft_bytes)} (soft_limit)"
+            soft_bytes = min(cap.soft_bytes, int(limit_bytes * self._soft_share))
+            because = f"{used}, and cells are ended above {size(soft_bytes)} (soft_limit)"
         else:
-            left = max(int(DATA_SHARE * cap.cap_bytes) - used_bytes, 0)
+            left = max(int(DATA_SHARE * limit_bytes) - used_bytes, 0)
             because = f"{one_line(refused)}; {used}, and no more than {size(left)} could be had"
         error = MemoryCapExceeded(_message(line, source, because, largest), cap, used_bytes)
         error.largest, error.line, error.__cause__ = largest, line, refused
@@ -156,9 +164,13 @@ class MemoryGuard:
         self.said = error
         return error
 
-    def _used_bytes(self) -> int:
-        room = memory.headroom_bytes(self._cap)
-        return self._gauge.used_bytes() if room is None else self._cap.cap_bytes - room
+    def _use(self) -> tuple[int, int]:
+        """(used, limit) in bytes, of the limit under which the least is left."""
+        return memory.tightest(self._cap) or (self._gauge.used_bytes(), self._cap.cap_bytes)
+
+    @property
+    def _soft_share(self) -> float:
+        return self._cap.soft_share or self._cap.soft_bytes / self._cap.cap_bytes
 
     def _largest(
         self, frames: list[types.FrameType], used_bytes: int
@@ -237,41 +249,55 @@ class MemoryGuard:
             if self._lifts:  # a Ctrl-C came between its two ends
                 self._lifts = 0
                 self._recorder.update(lifted=False)
-        room_bytes = memory.headroom_bytes(self._cap)
-        self._used_at_start = 0 if room_bytes is None else self._cap.cap_bytes - room_bytes
+        use = memory.tightest(self._cap)
+        self._used_at_start = 0 if use is None else use[0]
+        room_bytes = None if use is None else use[1] - use[0]
         limit_bytes, hard = resource.getrlimit(resource.RLIMIT_DATA)
         tight = limit_bytes - memory.data_bytes() < self._cap.cap_bytes // 2
-        if limit_bytes not in (resource.RLIM_INFINITY, hard) and tight:
+        in_force = limit_bytes not in (resource.RLIM_INFINITY, hard)
+        if in_force and tight and room_bytes is not None:
             self._limit_data(room_bytes, at_least=limit_bytes)
 
-    def _limit_data(self, room_bytes: int | None, at_least: int = 0, **flight: bool) -> None:
-        """RLIMIT_DATA as the guard would reckon it now; with what else the recorder is told."""
-        wanted = None
-        if room_bytes is not None:
-            share_kept = self._cap.cap_bytes * (1 - DATA_SHARE)
-            wanted = memory.data_bytes() + max(int(room_bytes - share_kept), _FLOOR_BYTES)
-        if wanted is not None and wanted > at_least:
-            # The recorder first: the guard must know whose limit it finds.
-            self._recorder.update(data_limit=wanted, **flight)
+    def _limit_data(self, room_bytes: int, at_least: int = 0) -> None:
+        """RLIMIT_DATA as the guard would reckon it now."""
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        share_kept = self._cap.cap_bytes * (1 - DATA_SHARE)
+        wanted = memory.data_bytes() + max(int(room_bytes - share_kept), _FLOOR_BYTES)
+        for bound in (hard, self._data_limit):
+            wanted = wanted if bound == resource.RLIM_INFINITY else min(wanted, bound)
+        if wanted > at_least:
+            # The recorder first: the guard must know whose limit a child has.
+            self._recorder.update(data_limit=wanted)
             memory.set_data_limit(wanted)
-        elif flight:
-            self._recorder.update(**flight)
 
     def _noting(self, setrlimit: Callable[..., None]) -> Callable[..., None]:
         """So that children keep a limit of the user's own."""
 
         @functools.wraps(setrlimit)
         def wrapper(which: int, limits: tuple[int, int]) -> None:
+            found = resource.getrlimit(which)[0]
             setrlimit(which, limits)
-            if which == resource.RLIMIT_DATA:
-                self._data_limit = limits[0]
+            if which == resource.RLIMIT_DATA and os.getpid() == self._pid:
+                self._users_own(found, limits[0])
 
         wrapper.__module__ = resource.__name__  # a notebook's reference to it is saved by name
         return wrapper
 
+    def _users_own(self, found: int, wanted: int) -> None:
+        """Told apart from ours here, where it is set; putting back what was found ends it."""
+        if wanted == self._found_limit:
+            self._found_limit, self._data_limit = None, self._at_first
+            self._recorder.update(users_data_limit=None)
+            return
+        if self._found_limit is None:
+            self._found_limit = found
+        self._data_limit = wanted
+        self._recorder.update(users_data_limit=wanted)
+
     @contextlib.contextmanager
     def lifted(self) -> Iterator[None]:
         """Maps of a restore are data at once, and memory only when they are touched."""
+        self._recorder.update(maps_restored=True)
         with self._lifted():
             time.sleep(0.005)  # a tick of the guard's that has not seen it yet
             lift_data_limit()
@@ -290,26 +316,33 @@ class MemoryGuard:
 
     @contextlib.contextmanager
     def _lifted(self) -> Iterator[None]:
-        with self._lock:
-            self._lifts += 1
-            self._recorder.update(lifted=True)
-            lift_data_limit()
+        before, hard = resource.getrlimit(resource.RLIMIT_DATA)
         try:
+            with self._lock:
+                self._lifts += 1
+                self._recorder.update(lifted=True)
+                lift_data_limit()
             yield
         finally:
             with self._lock:
                 self._lifts = max(self._lifts - 1, 0)
                 if not self._lifts:
+                    self._recorder.update(lifted=False)
                     # Until the guard's next tick: an allocation may follow at once.
-                    self._limit_data(memory.headroom_bytes(self._cap), lifted=False)
+                    room_bytes = memory.headroom_bytes(self._cap)
+                    if room_bytes is not None:
+                        self._limit_data(room_bytes)
+                    elif before != hard:
+                        memory.set_data_limit(before)
 
     def _in_forked_child(self) -> None:
         """The limit is about the kernel's size, and workers are the first to go."""
         self._lock = threading.RLock()  # another thread may have held it
         with contextlib.suppress(OSError, ValueError):
             memory.set_data_limit(self._data_limit)
-            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-                file.write(_CHILD_SCORE)
+            path = Path("/proc/self/oom_score_adj")
+            score = int(path.read_text("ascii"))
+            path.write_text(str(min(score + _CHILD_SCORE, 1000)), "ascii")
 
 
 def _message(
@@ -330,9 +363,13 @@ def _message(
     return " ".join(parts)
 
 
-def _is_ours(frame: types.FrameType | None) -> bool:
-    """Whether this package's code is interrupted, which must come to its end."""
-    return frame is not None and frame.f_code.co_filename.startswith(_OUR_CODE)
+def _is_ours(frame: types.FrameType | None, cell_file: str | None) -> bool:
+    """Whether the cell has called this package, which must come to its end: a checkpoint, say."""
+    while frame is not None and frame.f_code.co_filename != cell_file:
+        if frame.f_code.co_filename.startswith(_OUR_CODE):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _and_callers(frame: types.FrameType | None) -> list[types.FrameType]:

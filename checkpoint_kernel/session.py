@@ -35,6 +35,9 @@ class Cap:
     detail: str  # one sentence: what is enforced, or why nothing is
     cgroup: str | None = None  # the kernel's cgroup directory
     counted_in: str | None = None  # the cgroup directory that says what is used, also of others
+    # (directory, bytes) of limits around it, which others use up too
+    around: tuple[tuple[str, int], ...] = ()
+    soft_share: float | None = None  # soft_limit as a share of the smallest of these limits
 
     @property
     def guarded(self) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 def load_without(unlimited: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
     """From now on shared objects are loaded under `unlimited()`."""
     _imp.create_dynamic = _under(unlimited, _imp.create_dynamic)
+    _imp.exec_dynamic = _under(unlimited, _imp.exec_dynamic)
     ctypes._dlopen = _under(unlimited, _ctypes.dlopen)  # type: ignore[attr-defined]
 
 

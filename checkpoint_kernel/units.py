@@ -109,6 +109,7 @@ def partition(
     in_call: tuple[Any, ...] = (),
     together: Iterable[Collection[str]] = (),
     hold: Hold = spool.in_memory,
+    interruptible: bool = False,
 ) -> Partition:
     """Pickle `roots` as units; those that reach an object of `in_call` are marked.
 
@@ -118,9 +119,11 @@ def partition(
     `known_bad` names variables that killed or hung an earlier snapshot process; they are
     not touched. `progress` is told which variables are about to be pickled, so that a death
     in here can be blamed. Never raises for a bad variable. `hold` keeps a stream until it is
-    written.
+    written. `interruptible`: KeyboardInterrupt is raised.
     """
-    return _Partitioner(main, progress, in_call, hold).run(roots, known_bad, together)
+    return _Partitioner(main, progress, in_call, hold, interruptible).run(
+        roots, known_bad, together
+    )
 
 
 class _Partitioner:
@@ -130,9 +133,11 @@ class _Partitioner:
         progress: Callable[[list[str]], None],
         in_call: tuple[Any, ...],
         hold: Hold,
+        interruptible: bool,
     ) -> None:
         self._main = main
         self._hold = hold
+        self._interruptible = interruptible
         self._in_call = {id(value) for value in in_call if not kinds.is_leaf(value)}
         self._progress = progress
         self._drafts: list[Draft] = []
@@ -288,6 +293,8 @@ class _Partitioner:
         except MemoryError:
             self._skip(draft, "saving it takes more memory than there is", None)
         except BaseException as why:  # a __reduce__ may raise anything, SystemExit too
+            if self._interruptible and isinstance(why, KeyboardInterrupt):
+                raise
             self._skip(draft, f"saving it failed: {one_line(why)}", None)
         self._drafts.append(draft)
 

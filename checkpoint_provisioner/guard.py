@@ -43,7 +43,9 @@ REARMED = 0.9
 ONE_MOMENT = 0.005
 STALE_S = 0.004  # less than `memory_guard.lifted` waits
 LOOKS = 5
-CHILD_SCORE = 500  # of 1000: after snapshot processes, which have all of it, and before kernels
+STARTS_WITHIN_S = 60.0
+UNREAD_TICKS = 10
+CHILD_SCORE = 500  # of 1000, above the kernel's: snapshot processes have all of it and go first
 
 
 @dataclass
@@ -52,7 +54,7 @@ class _Cell:
 
     began: float | None  # as the flight recorder has it: tells cells apart
     used_at_start: int
-    own_at_start: int  # of the kernel and its children alone
+    own_at_first: int | None  # of the kernel and its children, when others' use first mattered
     interrupts: int  # how many this kernel had seen before it could be this cell's turn
     asked_at: float = float("-inf")  # monotonic
 
@@ -88,13 +90,15 @@ class Guard:
         self._own_bytes = meter.of_processes(processes)
         self._promised = guard_rules.Promised()
         self._libraries_bytes, self._libraries_at = 0, 0
-        self._maps_bytes, self._maps_at = 0, float("-inf")
+        self._maps_bytes, self._maps_again = 0, 0.0
         self._has_maps = False
         self._flight: Flight | None = None  # the last that was whole
         self._stale = 0  # ticks in a row
         self._work_s, self._cpu_s, self._worked_at = 0.0, 0.0, time.monotonic()
         self._victim: int | None = None  # pidfd of a child that we have killed
-        self._kernels_own: int | None = None  # what the kernel itself has set it to
+        self._users: int | None = None  # RLIMIT_DATA as code of the user's has set it
+        self._born = time.monotonic()
+        self._unread = 0  # ticks in a row
         self._stopped: int | None = None  # the last snapshot process that was
         self.last: Use | None = None
 
@@ -103,22 +107,23 @@ class Guard:
         began = time.monotonic()
         seen = self._look()
         if seen is None:
+            self._unread += 1
+            if self._unread > UNREAD_TICKS:
+                raise RuntimeError("what is used under the limit cannot be read")
             return guard_rules.LONGEST_TICK_S
+        self._unread = 0
         use, data, of_one_moment = seen
         before, self.last = self.last, use
         flight = self._flight = self._read_flight() or self._flight
         busy = flight is not None and flight.state == "busy"
         soft_bytes = min(self._cap.soft_bytes, int(use.limit_bytes * self._soft_share))
+        self._sees(flight)
         near = use.used_bytes > 0.8 * soft_bytes
         self._see_to_children(near, flight)
-        starting = self._is_ours and (flight is None or flight.state in ("starting", "restoring"))
-        if flight is not None:
-            self._has_maps = self._has_maps or flight.lifted or flight.restore_done
-            self._kernels_own = flight.data_limit
-            self._know(flight.data_limit)
-        if starting or (flight is not None and flight.lifted):
+        if self._is_free(flight):
             self._lift()
-        elif (of_one_moment and time.monotonic() - began < STALE_S) or self._stale >= LOOKS:
+            return guard_rules.SHORTEST_TICK_S
+        if (of_one_moment and time.monotonic() - began < STALE_S) or self._stale >= LOOKS:
             self._stale = 0
             self._limit(use, data, flight, busy)
         else:  # others had the processor meanwhile: the limit before is nearer to the truth
@@ -136,7 +141,22 @@ class Guard:
 
     @property
     def _soft_share(self) -> float:
-        return self._cap.soft_bytes / self._cap.cap_bytes
+        return self._cap.soft_share or self._cap.soft_bytes / self._cap.cap_bytes
+
+    def _is_free(self, flight: Flight | None) -> bool:
+        """While a kernel of ours starts or restores, or asks for it, nothing is limited."""
+        if not self._is_ours:
+            return False
+        if flight is None:  # it has no recorder, on a full disk: then as any other kernel
+            return time.monotonic() - self._born < STARTS_WITHIN_S
+        return flight.lifted or flight.state in ("starting", "restoring")
+
+    def _sees(self, flight: Flight | None) -> None:
+        """What the kernel tells of its own doings."""
+        if flight is not None:
+            self._has_maps = self._has_maps or flight.maps_restored or flight.restore_done
+            self._users = flight.users_data_limit
+            self._know(flight.data_limit)
 
     def _read_flight(self) -> Flight | None:
         if not self._is_ours:
@@ -171,7 +191,7 @@ class Guard:
         return seen
 
     def _limit(self, use: Use, data: Data, flight: Flight | None, busy: bool) -> None:
-        clean_maps = self._clean_maps()
+        clean_maps = self._clean_maps(use)
         untouched_bytes = max(data.untouched_bytes - self._libraries(data) - clean_maps, 0)
         promised = clean_maps + self._promised.update(untouched_bytes, self._worked_s(busy))
         snapshot = 0
@@ -189,22 +209,23 @@ class Guard:
         self._cpu_s, self._worked_at = cpu_s, now
         return self._work_s
 
+    @property
+    def _own(self) -> int:
+        """The limit that the kernel would have without us: the user's, or what it began with."""
+        return self._before if self._users is None else self._users
+
     def off(self) -> None:
         """Leave the kernel as it was found."""
         self._lift()
 
     def _lift(self) -> None:
-        self._set_data_limit(self._before)
+        self._set_data_limit(self._own)
 
     def _set_data_limit(self, wanted: int) -> None:
         # It has just ended, or has lowered the hard limit between our two calls.
         with contextlib.suppress(OSError, ValueError):
-            now, hard = resource.prlimit(self._pid, resource.RLIMIT_DATA)
-            lifted = now in (resource.RLIM_INFINITY, hard, self._kernels_own)
-            ours = now in self._set or lifted
-            if not ours and now != self._before:
-                self._before = now  # the user's own limit, which stands
-            for bound in (self._before, hard):
+            _, hard = resource.prlimit(self._pid, resource.RLIMIT_DATA)
+            for bound in (self._own, hard):
                 if bound != resource.RLIM_INFINITY:
                     wanted = min(wanted, bound) if wanted != resource.RLIM_INFINITY else bound
             resource.prlimit(self._pid, resource.RLIMIT_DATA, (wanted, hard))
@@ -222,12 +243,17 @@ class Guard:
             self._libraries_bytes = guard_verbs.file_map_bytes(self._pid, self._store)
         return self._libraries_bytes
 
-    def _clean_maps(self) -> int:
-        """Bytes of restored maps that nobody has written to yet."""
+    def _clean_maps(self, use: Use) -> int:
+        """Bytes of restored maps that nobody has written to yet.
+
+        To ask takes long in a large kernel: not while there is room, nor more often than for one
+        part in fifty of the time.
+        """
         now = time.monotonic()
-        if self._has_maps and now - self._maps_at >= guard_rules.LONGEST_TICK_S:
-            self._maps_at = now
+        if self._has_maps and now >= self._maps_again and use.used_bytes > HALF * use.limit_bytes:
             self._maps_bytes = guard_verbs.unwritten_map_bytes(self._pid, self._store)
+            took_s = time.monotonic() - now
+            self._maps_again = now + max(guard_rules.LONGEST_TICK_S, meter.RARELY * took_s)
         return self._maps_bytes
 
     # --- children ---
@@ -247,9 +273,9 @@ class Guard:
         """A child inherits the limit, which is about the kernel's own size."""
         with contextlib.suppress(OSError, ValueError):  # it has just ended, or is another user's
             now, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
-            if now in self._set and now != self._before:
-                resource.prlimit(pid, resource.RLIMIT_DATA, (self._before, hard))
-        guard_verbs.raise_oom_score(pid, CHILD_SCORE)
+            if now in self._set and now != self._own:
+                resource.prlimit(pid, resource.RLIMIT_DATA, (self._own, hard))
+        guard_verbs.raise_oom_score(pid, self._pid, CHILD_SCORE)
 
     def _kill_largest_child(self, use: Use) -> None:
         """Nobody else would, where no cgroup enforces the limit. One at a time."""
@@ -307,7 +333,7 @@ class Guard:
             self._cell = _Cell(
                 flight.cell_started,
                 min(use.used_bytes, before.used_bytes),
-                0 if use.own else self._own_bytes() or 0,
+                None,
                 flight.memory_interrupts,
             )
         return self._cell
@@ -316,7 +342,10 @@ class Guard:
         """Under a limit that is shared with others: whether this kernel's cell has grown."""
         if use.own:
             return True
-        grown = (self._own_bytes() or 0) - cell.own_at_start
+        own_bytes = self._own_bytes() or 0
+        if cell.own_at_first is None:
+            cell.own_at_first = own_bytes
+        grown = own_bytes - cell.own_at_first
         return grown > max(guard_rules.GROWTH_BYTES, int(guard_rules.GROWTH * use.limit_bytes))
 
     def _stop_snapshot(self, flight: Flight) -> bool:
@@ -327,7 +356,8 @@ class Guard:
         self._stopped = pid
         said = "the process that was writing a checkpoint was stopped: memory was nearly used up"
         # On record first: the kernel looks there for why its process was killed.
-        self._say(Event("snapshot-stopped-by-guard", time.time(), said, {"pid": pid}))
+        extra = {"pid": pid, "private_bytes": meter.private_bytes(pid)}
+        self._say(Event("snapshot-stopped-by-guard", time.time(), said, extra))
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
         return True

@@ -22,12 +22,16 @@ def signal_if_caught(pid: int, number: int) -> bool:
     return False
 
 
-def raise_oom_score(pid: int, score: int) -> None:
-    """Offer a process to the OOM killer (proc_pid_oom_score_adj(5)); raising needs no privilege."""
+def raise_oom_score(pid: int, above_pid: int, by: int) -> None:
+    """Have the OOM killer take a process before another (proc_pid_oom_score_adj(5)).
+
+    Raising needs no privilege. Nothing is lowered.
+    """
     path = Path(f"/proc/{pid}/oom_score_adj")
     try:
-        if int(path.read_text("ascii")) < score:
-            path.write_text(str(score), "ascii")
+        score = int(Path(f"/proc/{above_pid}/oom_score_adj").read_text("ascii")) + by
+        if int(path.read_text("ascii")) < min(score, 1000):
+            path.write_text(str(min(score, 1000)), "ascii")
     except (OSError, ValueError):
         pass  # it has ended, or /proc is read-only: then the order of victims is the kernel's
 

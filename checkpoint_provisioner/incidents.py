@@ -27,6 +27,7 @@ class Incidents:
         self._is_ours = is_ours
         self._oom_kills = _oom_kills(samples)
         self._ended = 0  # cells, by the guard
+        self._recorded = 0  # of their events
 
     def say(self, event: Event) -> None:
         """Put it on record; a full disk costs the record only, and is said."""
@@ -47,8 +48,8 @@ class Incidents:
                 return  # written at this moment
         self._look_for_kills(flight.snapshots_killed if flight else 0)
         if flight is not None and flight.cells_ended > self._ended:
-            self._record_ended(flight.cells_ended - self._ended)
             self._ended = flight.cells_ended
+            self._record_ended()
 
     def _look_for_kills(self, snapshots_killed: int) -> None:
         samples = self._samples
@@ -67,12 +68,13 @@ class Incidents:
             said = f"{who} was killed because memory ran out (oom_kill rose by {kills})"
             self.say(Event(kind, time.time(), said))
 
-    def _record_ended(self, count: int) -> None:
+    def _record_ended(self) -> None:
         """Cells that were ended to save their kernel stand among the deaths, as survived."""
         try:
             observed = evidence.gather_living(self._directory, self._session, self._samples)
             found = [e for e in observed.events if e.kind == "memory-cap-interrupt"]
-            for event in found[-count:]:
+            fresh, self._recorded = found[self._recorded :], len(found)
+            for event in fresh:
                 post_mortem.survived(self._directory, observed, event)
         except OSError as why:
             print(f"checkpoint-kernel: an interrupt is not on record: {why}", file=sys.stderr)

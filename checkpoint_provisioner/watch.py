@@ -237,6 +237,7 @@ class Watch:
 
     def _exit_seen(self) -> Exit:
         kernel = self._kernel
+        self._unless_it_fails(self._incidents.look)  # what its last second brought
         self._take_signals()  # those that came with the exit
         self._looker.end()
         ended = _status(kernel.pid)

@@ -109,14 +109,14 @@ class Incremental:
         self._fail_at = fail_at
 
         def write(
-            facts: Facts, shell: Any, store: Store, report: Any, limit: Any, hold: Any
+            facts: Facts, shell: Any, store: Store, report: Any, limit: Any, *more: Any
         ) -> None:
             if self._fail_at == "begin":
                 raise Interrupted
             everything = replace(facts, proved=Proved(together=facts.proved.together))
             mine, full = _Listening(report), _Listening(_silent)
             _WRITE(everything, shell, self.full_store, full, _silent)
-            _WRITE(facts, shell, store, mine, limit, hold)
+            _WRITE(facts, shell, store, mine, limit, *more)
             if self._fail_at == "commit":
                 raise Interrupted
             self.full_store.refresh()

@@ -169,6 +169,7 @@ def _around_us(soft_limit: str) -> Cap | None:
         enforced=True,
         detail=f"{limit_bytes} bytes for everything in {where}, where the server runs too",
         counted_in=where if Path(where).is_dir() else None,
+        soft_share=min(limits.resolve(soft_limit, limit_bytes) / limit_bytes, 1.0),
     )
 
 
@@ -206,6 +207,8 @@ def _memory(
         detail=detail,
         cgroup=None if made is None else str(made.directory),
         counted_in=None if made is None else str(made.directory),
+        around=tuple((path, limit) for path, limit in outer.items() if Path(path).is_dir()),
+        soft_share=min(soft_bytes / effective, 1.0),
     )
     return cap, made, refused
 

@@ -173,8 +173,7 @@ class TestAGuardedProcess:
             ticks(one)
             assert limit() == before
             recorder.update(lifted=False)
-            hard = resource.prlimit(child.pid, resource.RLIMIT_DATA)[1]
-            resource.prlimit(child.pid, resource.RLIMIT_DATA, (data + MB, hard))  # the user's own
+            recorder.update(users_data_limit=data + MB)
             ticks(one)
             assert limit() == data + MB
             assert said == []
@@ -235,9 +234,10 @@ class TestAGuardedProcess:
             child.stdout.readline()
             one = Guard(
                 os.getpid(), CAP, Meter([Level(500 * MB, lambda: 490 * MB, True)]), tmp_path,
-                lambda: [os.getpid(), child.pid], said.append, "", is_ours=True,
+                lambda: [os.getpid(), child.pid], said.append, "", is_ours=False,
             )  # fmt: skip
             ticks(one)
+            one.off()  # it is this very process that was limited
             assert child.wait(timeout=10) == -signal.SIGKILL
             assert [event.kind for event in said] == ["child-killed-by-guard"]
             assert str(child.pid) in said[0].said
