@@ -115,6 +115,7 @@ class Checkpointer:
         self._retry_at = 0.0  # monotonic
         self._private_bytes = 0  # of the last snapshot process: what the next one may need
         self._room_at_fork = 0  # bytes below the cap
+        self._too_large: dict[str, tuple[int, Skipped]] = {}  # in place, by name: which object
         self.carry_over = CarryOver()
         self._staging = staging.Staging()
         self._collections = snapshot.DeferredCollections()
@@ -213,6 +214,8 @@ class Checkpointer:
         if not staging.is_possible():
             return False  # soon, but not now: the clock asks again
         facts = self._facts_of(reason if short is None else commit.NEAR_CAP, position)
+        if short is not None:  # what did not fit the last time would only be waited for again
+            facts = replace(facts, known_bad={**self._still_too_large(), **facts.known_bad})
         if not forks:
             self._in_place(facts)
             if short is not None and self.settled.awaited is None:
@@ -299,6 +302,15 @@ class Checkpointer:
             proved=self.carry_over.proved(self._shell.user_ns),
         )
 
+    def _still_too_large(self) -> dict[str, Skipped]:
+        """Variables that are still the objects for which there was too little memory."""
+        live = self._shell.user_ns
+        return {
+            name: skipped
+            for name, (oid, skipped) in self._too_large.items()
+            if namespace.identity(live, name) == oid
+        }
+
     def _in_place(self, facts: Facts) -> None:
         """Where no snapshot process can be had, the user waits for all of it."""
         started = time.perf_counter()
@@ -319,6 +331,14 @@ class Checkpointer:
             write(facts, self._shell, self._store, report, lambda _: None, hold, True)
         self.stale_since = None
         self._paused(started)
+        committed = self._committed
+        if near_cap and committed is not None:
+            newest = self._store.manifest(committed["committed"])
+            self._too_large = {
+                one.name: (namespace.identity(self._shell.user_ns, one.name) or 0, one)
+                for one in newest.skipped
+                if one.reason == units.TOO_LARGE
+            }
         # What a snapshot process would need is not known any more.
         self._private_bytes = int(_FORGETS * self._private_bytes) if near_cap else 0
         self._settle(facts, started=time.monotonic())

@@ -21,6 +21,9 @@ from .refusals import Unsavable
 from .staging import NotStaged
 from .store import BufferRef
 
+TOO_LARGE: Final = "saving it takes more memory than there is"
+FREE_MEMORY: Final = "free memory (`del`), or raise memory_limit"
+
 # What becomes of a stream between pickling and writing.
 Hold = Callable[[bytes | memoryview], bytes | memoryview]
 
@@ -291,7 +294,7 @@ class _Partitioner:
         except RecursionError:
             self._skip(draft, "it is nested too deeply to be saved", None)
         except MemoryError:
-            self._skip(draft, "saving it takes more memory than there is", None)
+            self._skip(draft, TOO_LARGE, FREE_MEMORY)
         except BaseException as why:  # a __reduce__ may raise anything, SystemExit too
             if self._interruptible and isinstance(why, KeyboardInterrupt):
                 raise
