@@ -72,6 +72,28 @@ WORKLOADS = (
         "",
     ),
     Workload(
+        "joblib workers",
+        "import time\n"
+        "from joblib import Parallel, delayed\n"
+        "def eat(_):\n"
+        "    hoard = []\n"
+        "    while True:\n"
+        "        hoard.append(b'x' * 5_000_000); time.sleep(0.01)\n"
+        "Parallel(n_jobs=2)(delayed(eat)(i) for i in range(2))",
+        (7,),
+        "",
+        "joblib",
+    ),
+    Workload(
+        "a subprocess",
+        "import subprocess, sys\n"
+        "code = 'import time; hoard = []\\nwhile True:'\n"
+        "code += ' hoard.append(\"x\" * 5_000_000); time.sleep(0.01)'\n"
+        "subprocess.run([sys.executable, '-c', code])",
+        (4,),
+        "",
+    ),
+    Workload(
         "/dev/shm",
         "import os, tempfile\n"
         "file = tempfile.TemporaryFile(dir='/dev/shm')\n"
