@@ -78,6 +78,7 @@ def _outcome(root: Path, workload: Workload, soft_limit: str, first: str) -> str
         if ended is None:
             record = victim.death()
             return f"**dead** ({record['cause']}, line {record['line']})"
+        time.sleep(1)  # what comes at once after an error is aborted
         lives = _run(victim, "assert keep == 41") == "ok"
         return f"survives ({ended})" if lives else f"lives, and its namespace does not ({ended})"
     finally:
@@ -99,8 +100,12 @@ def _run(victim: Victim, code: str, limit_s: float = 90.0) -> str | None:
         if reply["parent_header"].get("msg_id") == request:
             content = reply["content"]
             return str(content.get("ename") or content["status"])
-    victim.manager.interrupt_kernel()
-    return "stopped"
+    victim.manager.interrupt_kernel()  # as a person would who has waited in vain
+    try:
+        victim.client.get_shell_msg(timeout=20)
+    except Exception:  # queue.Empty: it does not even answer that
+        return "does not end"
+    return "does not end by itself"
 
 
 # --- what it costs -----------------------------------------------------------------------------

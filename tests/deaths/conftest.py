@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ from victim import Victim
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Only heard where this directory is named on the command line."""
     parser.addoption("--matrix", metavar="FILE", help="write the verdicts as a table")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_that_end() -> None:
+    """A run under nohup, or in the background of a script, has some ignored, and kernels inherit."""
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def private_directories(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
