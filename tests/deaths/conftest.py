@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_that_end() -> None:
-    """A run under nohup, or in the background of a script, has some ignored, and kernels inherit."""
+    """Under nohup, or in the background of a script, some are ignored, and kernels inherit that."""
     for number in (signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
