@@ -131,7 +131,8 @@ def test_a_server_that_is_stopped_has_all_kernels_save_first(
 def test_a_kernel_that_is_culled_has_saved_its_last_state(
     jupyter_env: Environment, tmp_path: Path
 ) -> None:
-    options = ("--MappingKernelManager.cull_idle_timeout=1",)
+    # Long enough that none is culled while it starts, on a busy machine.
+    options = ("--MappingKernelManager.cull_idle_timeout=6",)
     options += ("--MappingKernelManager.cull_interval=1", "--MappingKernelManager.cull_busy=True")
     with running(jupyter_env, tmp_path, options=options) as server:
         pids = []
