@@ -133,7 +133,8 @@ flees = '''
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 os.setsid()
-while True:
+end = time.time() + 20  # should it escape, the machine is not left with it
+while time.time() < end:
     if os.fork():
         os._exit(0)
     time.sleep(0.01)
