@@ -30,6 +30,7 @@ class Process:
     pid: int
     name: str
     parent: int
+    group: int
     session: int
     started: int  # ticks since boot: tells a pid from its next owner
     dead: bool  # a zombie
@@ -54,10 +55,15 @@ def end(kernel_pid: int, within_s: float = 2.0) -> list[Process]:
     still there after `within_s` is left, see `of_kernel`.
     """
     ended: dict[tuple[int, int], Process] = {}
+    ours = os.getpgrp()
     deadline = time.monotonic() + within_s
     while (children := _children_of_ours(kernel_pid)) and time.monotonic() < deadline:
         new = False
         for one in children:
+            if one.group != ours:
+                # At once, also what is being forked: of one that forks on and on we may never see
+                # more than copies that have ended.
+                process.send(one.group, signal.SIGKILL, group=True)
             if not one.dead and process.send(one.pid, signal.SIGKILL):
                 new = new or (one.pid, one.started) not in ended
                 ended[one.pid, one.started] = one
@@ -152,6 +158,7 @@ def _process(pid: str) -> Process | None:
         pid=int(pid),
         name=head.partition("(")[2],
         parent=int(words[1]),
+        group=int(words[2]),
         session=int(words[3]),
         started=int(words[19]),
         dead=words[0] in ("Z", "X"),
