@@ -187,6 +187,12 @@ def _known(cls: type, raw: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in names}
 
 
+def cap_of(raw: dict[str, Any]) -> Cap:
+    """From JSON, which has no tuples."""
+    around = tuple((str(path), int(limit)) for path, limit in raw.get("around") or ())
+    return Cap(**{**_known(Cap, raw), "around": around})
+
+
 def load_session(directory: Path) -> Session | None:
     """The session's start record, or None where there is none. ValueError if malformed."""
     raw = _load(directory / SESSION_FILE)
@@ -194,7 +200,7 @@ def load_session(directory: Path) -> Session | None:
         return None
     raw["settings"] = Settings(**_known(Settings, raw["settings"]))
     raw["plan"] = Plan(**_known(Plan, raw["plan"]))
-    raw["cap"] = Cap(**_known(Cap, raw["cap"])) if raw["cap"] else None
+    raw["cap"] = cap_of(raw["cap"]) if raw["cap"] else None
     raw["limits"] = [Limit(**_known(Limit, one)) for one in raw.get("limits", ())]
     return Session(**_known(Session, raw))
 

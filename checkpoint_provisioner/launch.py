@@ -85,7 +85,7 @@ def parse_answer(line: bytes) -> Started | NotStarted:
     if "error" in raw:
         return NotStarted(raw["error"])
     cap = raw.pop("cap")
-    return Started(cap=session.Cap(**cap) if cap else None, **raw)
+    return Started(cap=session.cap_of(cap) if cap else None, **raw)
 
 
 def is_ours(kernel_argv: list[str]) -> bool:
