@@ -122,8 +122,7 @@ class MemoryGuard:
         if flight.state != "busy" or line is None or _is_ours(frame, flight.cell_file):
             return  # between cells, or in code that is not the cell's: we are asked again
         used_bytes, limit_bytes = self._use()
-        soft_bytes = min(self._cap.soft_bytes, int(limit_bytes * self._soft_share))
-        if used_bytes <= max(soft_bytes, self._used_at_start):
+        if used_bytes <= max(self._cap.soft_within(limit_bytes), self._used_at_start):
             return  # one call of C code has freed it meanwhile, or it was meant for the cell before
         self._recorder.update(line=line, memory_interrupts=flight.memory_interrupts + 1)
         raise self._exceeded(line, _and_callers(frame), None)
@@ -140,8 +139,8 @@ class MemoryGuard:
         limit = cap.configured if limit_bytes == cap.cap_bytes else size(limit_bytes)
         used = f"{size(used_bytes)} of the memory limit of {limit} are used"
         if refused is None:
-            soft_bytes = min(cap.soft_bytes, int(limit_bytes * self._soft_share))
-            because = f"{used}, and cells are ended above {size(soft_bytes)} (soft_limit)"
+            soft = size(cap.soft_within(limit_bytes))
+            because = f"{used}, and cells are ended above {soft} (soft_limit)"
         else:
             left = max(int(DATA_SHARE * limit_bytes) - used_bytes, 0)
             because = f"{one_line(refused)}; {used}, and no more than {size(left)} could be had"
@@ -167,10 +166,6 @@ class MemoryGuard:
     def _use(self) -> tuple[int, int]:
         """(used, limit) in bytes, of the limit under which the least is left."""
         return memory.tightest(self._cap) or (self._gauge.used_bytes(), self._cap.cap_bytes)
-
-    @property
-    def _soft_share(self) -> float:
-        return self._cap.soft_share or self._cap.soft_bytes / self._cap.cap_bytes
 
     def _largest(
         self, frames: list[types.FrameType], used_bytes: int
@@ -252,10 +247,9 @@ class MemoryGuard:
         use = memory.tightest(self._cap)
         self._used_at_start = 0 if use is None else use[0]
         room_bytes = None if use is None else use[1] - use[0]
-        limit_bytes, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit_bytes, _ = resource.getrlimit(resource.RLIMIT_DATA)
         tight = limit_bytes - memory.data_bytes() < self._cap.cap_bytes // 2
-        in_force = limit_bytes not in (resource.RLIM_INFINITY, hard)
-        if in_force and tight and room_bytes is not None:
+        if _is_in_force() and tight and room_bytes is not None:
             self._limit_data(room_bytes, at_least=limit_bytes)
 
     def _limit_data(self, room_bytes: int, at_least: int = 0) -> None:
@@ -306,8 +300,8 @@ class MemoryGuard:
     @contextlib.contextmanager
     def _loading(self) -> Iterator[None]:
         """As `lifted`, many times in an import: only where it may matter, and without waiting."""
-        limit_bytes, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        free = limit_bytes in (resource.RLIM_INFINITY, hard) or os.getpid() != self._pid
+        limit_bytes, _ = resource.getrlimit(resource.RLIMIT_DATA)
+        free = not _is_in_force() or os.getpid() != self._pid
         if free or limit_bytes - memory.data_bytes() > _LIBRARIES_BYTES:
             yield
         else:

@@ -44,6 +44,11 @@ class Cap:
         """Whether cells are interrupted before the limit is met: soft_limit 100% turns it off."""
         return self.soft_bytes < self.cap_bytes
 
+    def soft_within(self, limit_bytes: int) -> int:
+        """The soft limit, in bytes, under this limit or a smaller one around it."""
+        share = self.soft_share or self.soft_bytes / self.cap_bytes
+        return min(self.soft_bytes, int(limit_bytes * share))
+
     @property
     def in_force(self) -> bool:
         """Something acts on it: a cgroup at the limit, or the guard before it."""

@@ -82,7 +82,7 @@ class Guard:
         self._say = say
         self._store = store
         self._is_ours = is_ours
-        self._before, self._hard = resource.prlimit(kernel_pid, resource.RLIMIT_DATA)
+        self._before, _ = resource.prlimit(kernel_pid, resource.RLIMIT_DATA)
         self._set: deque[int] = deque(maxlen=256)  # what we made of it, to know it in children
         self._seen: set[int] = {kernel_pid}
         self._children_at = float("-inf")
@@ -116,7 +116,7 @@ class Guard:
         before, self.last = self.last, use
         flight = self._flight = self._read_flight() or self._flight
         busy = flight is not None and flight.state == "busy"
-        soft_bytes = min(self._cap.soft_bytes, int(use.limit_bytes * self._soft_share))
+        soft_bytes = self._cap.soft_within(use.limit_bytes)
         self._sees(flight)
         near = use.used_bytes > 0.8 * soft_bytes
         self._see_to_children(near, flight)
@@ -138,10 +138,6 @@ class Guard:
             if self._stale
             else guard_rules.next_tick_s(use.used_bytes, soft_bytes, busy)
         )
-
-    @property
-    def _soft_share(self) -> float:
-        return self._cap.soft_share or self._cap.soft_bytes / self._cap.cap_bytes
 
     def _is_free(self, flight: Flight | None) -> bool:
         """While a kernel of ours starts or restores, or asks for it, nothing is limited."""

@@ -131,7 +131,7 @@ def test_events_that_cannot_be_written_cost_neither_the_cell_its_words_nor_the_k
 
 def test_a_namespace_above_the_soft_limit_can_still_be_worked_with(start: Start) -> None:
     victim = capped(start, config={"soft_limit": "200M"})
-    said = victim.run("big = [b'x' * 5_000_000 for _ in range(26)]\nimport time; time.sleep(0.3)")
+    said = victim.run("big = [b'x' * 5_000_000 for _ in range(22)]\nimport time; time.sleep(0.3)")
     assert said["content"]["status"] == "ok", said["content"]
     more = "more = []\nfor _ in range(100):\n    more.append(b'x' * 1_000_000); time.sleep(0.02)"
     assert victim.run(more)["content"]["ename"] == "MemoryCapExceeded"
