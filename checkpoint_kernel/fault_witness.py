@@ -4,7 +4,8 @@ faulthandler says where Python stood, but not which address failed, nor whether 
 the signal: that stands in the siginfo that the kernel hands to a handler. No handler written in
 Python can run in a process that has just crashed, so this one is a few bytes of machine code.
 It copies five words into a mapped file (`last_fault`) and jumps to the handler before it. The
-same for C's exit(), which runs no handler of Python's.
+same for C's exit(), which runs no handler of Python's. faulthandler can crash in its turn, over
+the frames of threads that run on meanwhile: the first signal and the latest have a place each.
 
 Covers x86-64 with glibc, and thereby what the tests can show; elsewhere, and where memory may
 not be made executable, the supervisor has this evidence the less. Forked children write nothing.
@@ -102,6 +103,8 @@ def _signal_witness(slot: int, next_handler: int) -> bytes:
     """handler(edi: signal, rsi: siginfo_t *, rdx: ucontext_t *)"""
     copy = (
         b"\x49\xb8" + struct.pack("<Q", slot)  # mov r8, slot
+        + b"\x41\x83\x38\x00\x74\x07"  # cmp dword [r8], 0; je past the next
+        + b"\x49\x81\xc0" + struct.pack("<i", last_fault.LATER_OFFSET)  # add r8, its place
         + b"\x48\x8b\x4e\x08\x49\x89\x48\x08"  # slot[8] = si_code
         + b"\x48\x8b\x4e\x10\x49\x89\x48\x10"  # slot[16] = si_addr, or si_pid and si_uid
         + b"\x48\x8b\x8a\xa0\x00\x00\x00\x49\x89\x48\x18"  # slot[24] = stack pointer

@@ -16,6 +16,7 @@ SIZE = 4096
 # instruction pointer.
 _FAULT = struct.Struct("=iii4x8sQQ")
 EXIT_OFFSET = 64
+LATER_OFFSET = 128  # a second fault, in the same layout
 _EXIT = struct.Struct("=ii")  # 1 if exit() has run, its status
 
 _SI_KERNEL = 0x80  # sent by the kernel without more details: the address is not known
@@ -40,6 +41,7 @@ class LastFault:
 
     fault: Fault | None = None
     exit_status: int | None = None  # C's exit() was called with it
+    later: Fault | None = None  # the last of those that came while `fault` was being handled
     absent: str | None = None  # why nothing could be witnessed
 
 
@@ -52,11 +54,11 @@ def read(path: Path) -> LastFault:
     if len(data) != SIZE:
         return LastFault(absent=data.decode("utf-8", "replace"))
     exited, status = _EXIT.unpack_from(data, EXIT_OFFSET)
-    return LastFault(_fault(data), status if exited else None)
+    return LastFault(_fault(data, 0), status if exited else None, later=_fault(data, LATER_OFFSET))
 
 
-def _fault(data: bytes) -> Fault | None:
-    number, _, code, either, stack, instruction = _FAULT.unpack_from(data)
+def _fault(data: bytes, offset: int) -> Fault | None:
+    number, _, code, either, stack, instruction = _FAULT.unpack_from(data, offset)
     if number == 0:
         return None
     pid, uid = struct.unpack("=iI", either)

@@ -7,8 +7,9 @@ Python gave up -> text on stderr -> where and how it failed. Pure; a part of `ve
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
-from checkpoint_kernel.last_fault import Fault
+from checkpoint_kernel.last_fault import Fault, LastFault
 
 from . import clues, faults
 from .evidence import Evidence
@@ -25,6 +26,9 @@ CAUSES = {
 
 def find(evidence: Evidence, number: signal.Signals) -> Finding:
     """What is behind an end by one of `CAUSES`."""
+    first, later = evidence.last_fault.fault, evidence.last_fault.later
+    if first is not None and later is not None and first.signal != number == later.signal:
+        return _broke_off(evidence, signal.Signals(first.signal), number)
     fault = _fault(evidence, number)
     return (
         _sent(evidence, number, fault)
@@ -33,6 +37,13 @@ def find(evidence: Evidence, number: signal.Signals) -> Finding:
         or _said(evidence, number)
         or _failed(evidence, number, fault)
     )
+
+
+def _broke_off(evidence: Evidence, first: signal.Signals, last: signal.Signals) -> Finding:
+    """The process failed once more while faulthandler wrote about `first`, and ended by `last`."""
+    finding = find(replace(evidence, last_fault=LastFault(evidence.last_fault.fault)), first)
+    because = f"{finding.because}; its traceback was broken off by {last.name}, by which it exited"
+    return replace(finding, because=because)
 
 
 def _fault(evidence: Evidence, number: signal.Signals) -> Fault | None:

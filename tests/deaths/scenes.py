@@ -49,19 +49,31 @@ def server(
 ) -> Iterator[tuple[subprocess.Popen[str], int, int, Path]]:
     """A server, its kernel, its supervisor and the session's directory."""
     arguments = [victim.manager.kernel_name, str(notebook), cgroup, code]
+    process, said = _server(arguments)
+    if not said:  # servers do not know of each other's ports: two can draw the same one
+        process, said = _server(arguments)
+    try:
+        kernel, supervisor, directory = said.split(" ", 2)
+        yield process, int(kernel), int(supervisor), Path(directory)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _server(arguments: list[str]) -> tuple[subprocess.Popen[str], str]:
+    """The process and its first line; an empty one, of a dead process, if its kernel died."""
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER, *arguments],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    try:
-        assert process.stdout is not None
-        kernel, supervisor, directory = process.stdout.readline().strip().split(" ", 2)
-        yield process, int(kernel), int(supervisor), Path(directory)
-    finally:
+    assert process.stdout is not None
+    said = process.stdout.readline().strip()
+    if not said:
         process.kill()
         process.wait()
+    return process, said
 
 
 def record_of(directory: Path) -> dict[str, Any]:

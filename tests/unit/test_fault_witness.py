@@ -76,6 +76,20 @@ def test_an_overflow_of_the_stack_fails_at_the_stack_pointer(tmp_path: Path) -> 
     assert faults.at_stack_pointer(witnessed(tmp_path, code))
 
 
+def test_a_fault_in_the_handler_of_a_fault_leaves_both(tmp_path: Path) -> None:
+    code = (
+        # Where faulthandler stood stands abort().
+        "libc.signal(signal.SIGFPE, ctypes.cast(libc.abort, ctypes.c_void_p))\n"
+        "fault_witness.install(Path(sys.argv[1]))\n"
+        "os.kill(os.getpid(), signal.SIGFPE)"
+    )
+    status, left, _ = ended(tmp_path, code)
+    assert status == -signal.SIGABRT
+    assert left.fault is not None
+    assert left.later is not None
+    assert (left.fault.signal, left.later.signal) == (signal.SIGFPE, signal.SIGABRT)
+
+
 @pytest.mark.parametrize(
     ("code", "status", "exit_status"),
     [

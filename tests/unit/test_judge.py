@@ -336,6 +336,14 @@ def test_a_write_that_runs_off_the_upper_end_of_the_stack_is_no_stack_overflow()
     assert cause(found) == "segmentation-fault"
 
 
+def test_the_first_of_two_faults_is_the_cause() -> None:
+    first = at(0x4000, signal.SIGFPE, code=1).fault
+    both = LastFault(first, later=at(0x1363).fault)
+    found = judge(evidence(signal.SIGSEGV, last_fault=both))
+    assert (found.cause, found.confidence) == ("floating-point-exception", "proof")
+    assert "broken off by SIGSEGV" in found.because
+
+
 def test_the_fault_in_the_kernel_log_serves_where_there_is_no_witness() -> None:
     said = f"bash[7]: segfault at {STACK - 8:x} ip 00007f35 sp {STACK:x} error 6 in bash[5,56+15]"
     found = judge(evidence(signal.SIGSEGV, kernel_log=said, is_ours=False, flight=None))
