@@ -192,7 +192,7 @@ def on_request(
         stubs = stand_ins.taken_out(main, checkpoint)
         outcome = load(
             main, store, checkpoint, wanted=asked.__contains__ if asked else _is_variable,
-            prefer_live=bool(asked), doubtful=bool(asked), interruptible=True,
+            prefer_live=bool(asked), doubtful=bool(asked), interruptible=True, awaited=set(stubs),
             leave_out=with_care.left_out_by_hand(
                 store, checkpoint, asked, _on_trial(main, store, checkpoint)
             ),
@@ -244,6 +244,7 @@ def load(
     mapping: bool = True,
     limit: LoadLimit | None = None,
     plain: bool = False,
+    awaited: AbstractSet[str] = frozenset(),
 ) -> Outcome:
     """Load a checkpoint's variables and bind them in `main`, each unit as soon as it is loaded.
 
@@ -256,7 +257,8 @@ def load(
     `interruptible`: a Ctrl-C breaks it off, and is no fault of the unit that is being loaded.
     `copy_bytes`: of smaller buffers no more than that is copied, the rest is mapped. What is
     mapped waits for `store.verification.begin()`. `leave_out`: reasons by unit id. `limit` is
-    told of each unit before it is loaded. `plain`: nothing is loaded that runs code of others.
+    told of each unit before it is loaded. `plain`: no data is loaded that runs code of others.
+    `awaited`: what is bound if something that is wanted needs it.
     """
     units = [
         unit
@@ -271,6 +273,7 @@ def load(
         loader.doubtful = doubtful
         loader.interruptible = interruptible
         loader.plain = plain
+        loader.awaited = awaited
         if limit is not None:
             loader.about_to_load, loader.loaded = limit.begin, limit.end
         outcome = Outcome(loader.bound, {}, loader.older, loader.on_cpu, loader.mapped)
@@ -378,6 +381,7 @@ class _Loader:
         self.mapped: list[Known] = []
         self.doubtful = True
         self.plain = False
+        self.awaited: AbstractSet[str] = frozenset()  # names to be bound if they are loaded
 
     def definition(self, key: str) -> Any:
         """Resolver: a class or function that lives in another unit."""
@@ -412,7 +416,9 @@ class _Loader:
             self._under_way.pop()
             if self._under_way:  # a death from here on is no longer this one's
                 self.about_to_load(self.units[self._under_way[-1]])
-        for name in filter(self.wanted, self.units[id].names):
+        for name in self.units[id].names:
+            if not (self.wanted(name) or name in self.awaited):
+                continue
             self._bind(name, self._loaded[id][name])
         return self._loaded[id]
 
@@ -477,7 +483,7 @@ class _Loader:
 
     def _read(self, unit: Unit) -> dict[str, Any]:
         modules = self.modules.setdefault(unit.id, set())
-        plain = self.plain and unit.kind != "function"
+        plain = self.plain and unit.kind not in ("function", "class")
         try:
             payload = self._store.read_payload(unit.payload, self._reader)
             with foreign_code.saved_under(self._checkpoint.python):

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from harness.notebook import Notebook
-from harness.records import deaths, wait_for_checkpoint, wait_until
+from harness.records import sessions, wait_for_checkpoint, wait_until
 from harness.server import JupyterServer
 
 # Saved without a murmur; loading one runs its code. The length decides who is loaded first.
@@ -18,7 +19,7 @@ class Hostile:
     def __reduce__(self): return (eval, (self.code,))
 # The lock is taken by the same thread twice, in compiled code that keeps the interpreter.
 C = "(c := __import__('ctypes'), p := c.PyDLL(None), m := c.create_string_buffer(64))"
-C += " and [p.pthread_mutex_lock(m) for i in range(2)]"
+C += " and p.pthread_mutex_lock(m) + p.pthread_mutex_lock(m)"
 sleeps = Hostile("__import__('time').sleep(999)")
 stands = Hostile(C)
 faults = [Hostile("__import__('ctypes').string_at(0)" + " " * 300)]
@@ -38,6 +39,11 @@ def impatient(server: JupyterServer, name: str, **variables: str) -> str:
     content["env"] = {**content.get("env", {}), **variables}
     path.write_text(json.dumps(content))
     return spec
+
+
+def deaths(notebook: Notebook) -> list[dict[str, Any]]:
+    directory = sessions(notebook)[-1][0].parent.parent / "deaths"
+    return [json.loads(path.read_bytes()) for path in sorted(directory.glob("*.json"))]
 
 
 def back(notebook: Notebook) -> None:
@@ -119,8 +125,9 @@ def test_what_needs_a_package_stands_there_until_that_is_installed_and_other_ver
     ).ok()
     wait_for_checkpoint(notebook, made.execution_count)
     store = server.environment.store
+    found = "*/sessions/*/environment.json"
     wait_until(
-        lambda: any("tinylib" in path.read_text() for path in store.glob("*/sessions/*/environment.json")),
+        lambda: any("tinylib" in path.read_text() for path in store.glob(found)),
         "the packages are on record", 60,
     )  # fmt: skip
     gone = (root / "tinylib").rename(tmp_path / "away")
