@@ -71,7 +71,8 @@ class LoadLimit:
             yield
         finally:
             self.end()
-            signal.signal(signal.SIGALRM, before)
+            if signal.getsignal(signal.SIGALRM) == self._ring:  # else it is the user's by now
+                signal.signal(signal.SIGALRM, before)
 
     def begin(self, unit: Unit) -> None:
         """The time of this unit begins; that of another one is over."""

@@ -59,10 +59,16 @@ class SavedWith:
     """The packages that a session had: canonical name -> (name, version). Empty: not on record."""
 
     packages: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    _known: dict[str, Version | None] = field(default_factory=dict, compare=False)
 
     def version_of(self, module: str) -> Version | None:
         """The package that a module belongs to; None where none is on record for it."""
         top = module.partition(".")[0]
+        if top not in self._known:
+            self._known[top] = self._version_of(top)
+        return self._known[top]
+
+    def _version_of(self, top: str) -> Version | None:
         found = self.packages.get(canonical(_PACKAGE_OF.get(top, top)))
         if found is None and top in self._installed_as:
             found = self.packages.get(canonical(self._installed_as[top]))

@@ -21,7 +21,7 @@ from .contract import QUARANTINE_FILE
 from .manifest import Unit
 
 # Deaths that say nothing of what was being loaded: a larger limit, and it is back.
-_FOR_MEMORY: Final = ("oom-killed-by-cap", "oom-killed-by-system")
+FOR_MEMORY: Final = ("oom-killed-by-cap", "oom-killed-by-system")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _write(directory: Path, before: dict[str, Entry], after: dict[str, Entry]) -
 
 def of_death(units: Iterable[Unit], cause: str | None, moment: float | None) -> list[Entry]:
     """Entries for units that were being loaded when a kernel died of `cause`."""
-    if cause in _FOR_MEMORY:
+    if cause in FOR_MEMORY:
         return []
     words = f" ({cause.replace('-', ' ')})" if cause and cause != "unknown" else ""
     did = f"killed the kernel{words}" if cause != "hung" else "hung the kernel"

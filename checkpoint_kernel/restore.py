@@ -20,11 +20,13 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -81,7 +83,6 @@ class Outcome:
     older: dict[str, str] = field(default_factory=dict)  # name -> "3.1 s older"
     on_cpu: dict[str, str] = field(default_factory=dict)  # name -> "cuda:0 (there is none)"
     mapped: list[Known] = field(default_factory=list)  # units with storages that are mapped
-    hung: list[tuple[Unit, str]] = field(default_factory=list)  # units that took too long, and what
     modules: dict[str, set[str]] = field(default_factory=dict)  # that a restored name refers to
     other_versions: tuple[str, ...] = ()  # as in the report
 
@@ -124,6 +125,7 @@ def at_start(
                 ),
                 copy_bytes=_copy_bytes(record.cap), mapping=death.get("cause") != "bus-error",
                 limit=limit, plain=plan.care == "plain",
+                hung=lambda unit, why: with_care.remember(store, unit, why),
             )  # fmt: skip
         bind(shell, outcome.values)  # once more: as saved, whatever loading code has set since
         adopt(outcome.mapped)
@@ -132,7 +134,6 @@ def at_start(
         report = _report(checkpoint, outcome, started)
         stand_ins.bind(shell.user_ns, checkpoint, report, outcome.lost)
         stand_ins.bind_again(shell.user_ns, checkpoint, (m.id for m in store.manifests()))
-        with_care.remember(store, outcome.hung)
     except (StoreError, ManifestError, OSError) as why:
         report = RestoreReport(plan.checkpoint, "failed", started, error=str(why))
     recorder.update(restoring_unit=None, restoring_until=None, restore_done=True)
@@ -243,6 +244,7 @@ def load(
     copy_bytes: int = COPY_BYTES,
     mapping: bool = True,
     limit: LoadLimit | None = None,
+    hung: Callable[[Unit, str], None] = lambda unit, why: None,
     plain: bool = False,
     awaited: AbstractSet[str] = frozenset(),
 ) -> Outcome:
@@ -257,7 +259,7 @@ def load(
     `interruptible`: a Ctrl-C breaks it off, and is no fault of the unit that is being loaded.
     `copy_bytes`: of smaller buffers no more than that is copied, the rest is mapped. What is
     mapped waits for `store.verification.begin()`. `leave_out`: reasons by unit id. `limit` is
-    told of each unit before it is loaded. `plain`: no data is loaded that runs code of others.
+    told of each unit before it is loaded, and `hung` of one that took too long. `plain`: no data is loaded that runs code of others.
     `awaited`: what is bound if something that is wanted needs it.
     """
     units = [
@@ -275,7 +277,7 @@ def load(
         loader.plain = plain
         loader.awaited = awaited
         if limit is not None:
-            loader.about_to_load, loader.loaded = limit.begin, limit.end
+            loader.about_to_load, loader.loaded, loader.hung = limit.begin, limit.end, hung
         outcome = Outcome(loader.bound, {}, loader.older, loader.on_cpu, loader.mapped)
         for unit in units:
             try:
@@ -289,8 +291,7 @@ def load(
             else:
                 used = loader.modules.get(unit.id, set())
                 outcome.modules.update(dict.fromkeys(filter(wanted, unit.names), used))
-        outcome.hung = [(loader.units[id], str(why)) for id, why in loader.hung.items()]
-        outcome.other_versions = _other_versions(store, checkpoint, outcome)
+        outcome.other_versions = _other_versions(checkpoint, outcome, lambda: loader.saved_with)
     return outcome
 
 
@@ -362,6 +363,7 @@ class _Loader:
         self.interruptible = False
         self.about_to_load: Callable[[Unit], None] = lambda unit: None
         self.loaded: Callable[[], None] = lambda: None  # nothing is being loaded any more
+        self.hung: Callable[[Unit, str], None] = lambda unit, why: None
         self.units = {unit.id: unit for unit in checkpoint.units}
         self._home = {
             key: unit.id
@@ -371,7 +373,6 @@ class _Loader:
         }
         self._loaded: dict[str, dict[str, Any]] = {}
         self._failed: dict[str, CannotLoad] = {}
-        self.hung: dict[str, LoadingHangs] = {}
         self.modules: dict[str, set[str]] = {}  # by unit, also of one that failed
         self._under_way: list[str] = []
         self._looked_up: set[str] = set()  # names that loading code did not find
@@ -461,7 +462,7 @@ class _Loader:
             except (StoreError, OSError) as why:
                 raise CannotLoad(str(why), lost=isinstance(why, StoreError)) from why
             except LoadingHangs as why:
-                self.hung[unit.id] = why
+                self.hung(unit, str(why))
                 raise CannotLoad(str(why)) from why
             except BaseException as why:  # a __setstate__ may raise anything, SystemExit too
                 if self.interruptible and isinstance(why, KeyboardInterrupt):
@@ -476,10 +477,14 @@ class _Loader:
             return with_care.NOT_PLAIN, None
         if isinstance(why, foreign_code.OtherPython):
             return str(why), None
-        saved = needs.saved_with(self._store.directory, self._checkpoint.session)
         if isinstance(why, ModuleNotFoundError):
-            return needs.absent(why, saved)
-        return needs.other(why, self.modules.get(unit.id, ()), saved)
+            return needs.absent(why, self.saved_with)
+        return needs.other(why, self.modules.get(unit.id, ()), self.saved_with)
+
+    @cached_property
+    def saved_with(self) -> needs.SavedWith:
+        """The packages that there were."""
+        return needs.saved_with(self._store.directory, self._checkpoint.session)
 
     def _read(self, unit: Unit) -> dict[str, Any]:
         modules = self.modules.setdefault(unit.id, set())
@@ -583,13 +588,17 @@ def _report(
     )
 
 
-def _other_versions(store: Store, checkpoint: Manifest, outcome: Outcome) -> tuple[str, ...]:
+def _other_versions(
+    checkpoint: Manifest, outcome: Outcome, saved_with: Callable[[], needs.SavedWith]
+) -> tuple[str, ...]:
     """Packages of other versions than those that restored variables were saved with."""
     used = {name: outcome.modules.get(name, set()) for name in sorted(outcome.values)}
-    if not any(used.values()):
-        return ()
-    saved = needs.saved_with(store.directory, checkpoint.session)
     said = []
+    if foreign_code.is_foreign(checkpoint.python):
+        said.append(f"Python {checkpoint.python}, here {platform.python_version()}")
+    if not any(used.values()):
+        return tuple(said)
+    saved = saved_with()
     for version in saved.others(set().union(*used.values())):
         names = [n for n, modules in used.items() if saved.uses(version.package, modules)]
         said.append(f"{version.said} ({', '.join(names)})")

@@ -47,7 +47,8 @@ def left_out(
     if plan.step:
         _remember(store, quarantine.of_death(killers, death.get("cause"), _time_of(death)))
     found |= _in_quarantine(store, checkpoint)
-    if plan.care == "trial" and trial.possible():
+    for_memory = death.get("cause") in quarantine.FOR_MEMORY
+    if plan.care == "trial" and not for_memory and trial.possible():
         suspects = [u for u in checkpoint.units if trial.is_suspect(u) and u.id not in found]
         results = _tried(checkpoint, suspects, loader, set(found))
         _remember(store, (_entry(one) for one in results if one.proved))
@@ -76,11 +77,10 @@ def left_out_by_hand(
     return found
 
 
-def remember(store: Store, hung: Iterable[tuple[Unit, str]]) -> None:
-    """Units that took too long to load, and were stopped."""
-    now = time.time()
-    did = ((unit, why.removeprefix("loading it ")) for unit, why in hung)
-    _remember(store, [quarantine.Entry(unit.payload, unit.names, now, d) for unit, d in did])
+def remember(store: Store, hung: Unit, why: str) -> None:
+    """A unit took too long to load, and was stopped."""
+    did = why.removeprefix("loading it ")
+    _remember(store, [quarantine.Entry(hung.payload, hung.names, time.time(), did)])
 
 
 def released(store: Store, checkpoint: Manifest, restored: Iterable[str]) -> None:
@@ -99,9 +99,9 @@ def _in_quarantine(store: Store, checkpoint: Manifest) -> dict[str, str]:
 
 def _remember(store: Store, entries: Iterable[quarantine.Entry]) -> None:
     new = list(entries)
-    if new:
-        stored = (unit.payload for m in store.manifests() for unit in m.units)
-        with contextlib.suppress(OSError):  # a full disk: it is found anew
+    with contextlib.suppress(OSError):  # a full disk: it is found anew
+        if new:
+            stored = (unit.payload for m in store.manifests() for unit in m.units)
             quarantine.put(store.directory, new, stored)
 
 
