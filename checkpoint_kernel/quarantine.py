@@ -20,8 +20,10 @@ from . import durable
 from .contract import QUARANTINE_FILE
 from .manifest import Unit
 
-# Deaths that say nothing of what was being loaded: a larger limit, and it is back.
+# With a larger limit, what was being loaded is back.
 FOR_MEMORY: Final = ("oom-killed-by-cap", "oom-killed-by-system")
+# Whoever sent SIGKILL, it was perhaps not what was being loaded.
+_NOT_PROVED: Final = (*FOR_MEMORY, "killed")
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,11 @@ def _write(directory: Path, before: dict[str, Entry], after: dict[str, Entry]) -
 
 
 def of_death(units: Iterable[Unit], cause: str | None, moment: float | None) -> list[Entry]:
-    """Entries for units that were being loaded when a kernel died of `cause`."""
-    if cause in FOR_MEMORY:
+    """Entries for units that were being loaded when a kernel died of `cause`; none without proof.
+
+    Such a unit is left out of the next start, and of no other.
+    """
+    if cause in _NOT_PROVED:
         return []
     words = f" ({cause.replace('-', ' ')})" if cause and cause != "unknown" else ""
     did = f"killed the kernel{words}" if cause != "hung" else "hung the kernel"

@@ -259,8 +259,8 @@ def load(
     `interruptible`: a Ctrl-C breaks it off, and is no fault of the unit that is being loaded.
     `copy_bytes`: of smaller buffers no more than that is copied, the rest is mapped. What is
     mapped waits for `store.verification.begin()`. `leave_out`: reasons by unit id. `limit` is
-    told of each unit before it is loaded, and `hung` of one that took too long. `plain`: no data is loaded that runs code of others.
-    `awaited`: what is bound if something that is wanted needs it.
+    told of each unit before it is loaded, and `hung` of one that took too long. `plain`: no data
+    is loaded that runs code of others. `awaited`: what is bound if something wanted needs it.
     """
     units = [
         unit
@@ -488,7 +488,7 @@ class _Loader:
 
     def _read(self, unit: Unit) -> dict[str, Any]:
         modules = self.modules.setdefault(unit.id, set())
-        plain = self.plain and unit.kind not in ("function", "class")
+        plain = self.plain and unit.kind == "data"
         try:
             payload = self._store.read_payload(unit.payload, self._reader)
             with foreign_code.saved_under(self._checkpoint.python):

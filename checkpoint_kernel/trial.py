@@ -26,6 +26,8 @@ _HARMLESS: Final = frozenset(
 # Together they may take so long: what has not been tried by then is loaded untried.
 LIMIT_S: Final = 40.0
 _BIRTHS: Final = 3
+# Somebody who has asked for it by name waits so many times longer, and can interrupt it.
+_PATIENT: Final = 10.0
 
 # Called in the forked process: see `find`.
 Load = Callable[[Unit], None]
@@ -44,7 +46,7 @@ class Finding:
 
 def is_suspect(unit: Unit) -> bool:
     """Whether loading it may run code of somebody's."""
-    if unit.kind in ("locals", "session", "function"):
+    if unit.kind in ("locals", "session", "state", "function"):
         return False
     return unit.kind != "data" or not set(unit.types.values()) <= _HARMLESS
 
@@ -59,21 +61,25 @@ def find(
     known: Mapping[str, Unit],
     loader: Loader,
     left_out: AbstractSet[str] = frozenset(),
+    *,
+    patient: bool = False,
 ) -> list[Finding]:
     """Which units must not be loaded: some of `units`, or of those that these need.
 
     `known`: all units by id. `left_out`: ids of those that are not loaded in any case.
     `loader(leave_out, about_to_load)` is called in the child, and gives a function that loads one
     unit with what it needs, and never raises; `about_to_load` is to be told of each.
+    `patient`: somebody waits for these units, and has Ctrl-C, which ends it.
     In the main thread. OSError if it cannot fork.
     """
+    factor = _PATIENT if patient else 1.0
     waiting = {unit.id: unit for unit in units}
     found: dict[str, Finding] = {}
     deadline = time.monotonic() + LIMIT_S
     births = 0
     while waiting and time.monotonic() < deadline:
         hung = sum(one.hung for one in found.values())
-        run = _try(list(waiting.values()), left_out | set(found), loader, hung)
+        run = _try(list(waiting.values()), left_out | set(found), loader, hung, factor)
         for done in run.done:
             waiting.pop(done, None)
         if run.finished:
@@ -124,11 +130,13 @@ class _Run:
             self.did = f"took longer than {self.within_s:.0f} s"
 
 
-def _try(units: Sequence[Unit], bad: AbstractSet[str], loader: Loader, hung: int) -> _Run:
+def _try(
+    units: Sequence[Unit], bad: AbstractSet[str], loader: Loader, hung: int, factor: float
+) -> _Run:
     def work(report: snapshot.Report) -> None:
         def about_to_load(unit: Unit) -> None:
             least_s = load_limit.IMPORT_S / 2 if unit.kind == "module" else 0.0
-            most_s = max(load_limit.patience_s(unit.size_bytes, hung), least_s)
+            most_s = factor * max(load_limit.patience_s(unit.size_bytes, hung), least_s)
             report(unit=unit.id, within_s=most_s)
             snapshot.limit(most_s)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NOT_PLAIN: Final = (
     "after two deaths while restoring only what runs no code when it is loaded was brought back"
 )
-_KILLED: Final = "loading it killed the kernel, so it was left out"
+_KILLED: Final = "the kernel died while it was being loaded, so it was left out"
 
 
 def left_out(
@@ -50,7 +50,9 @@ def left_out(
     for_memory = death.get("cause") in quarantine.FOR_MEMORY
     if plan.care == "trial" and not for_memory and trial.possible():
         suspects = [u for u in checkpoint.units if trial.is_suspect(u) and u.id not in found]
-        results = _tried(checkpoint, suspects, loader, set(found))
+        results: list[trial.Finding] = []
+        with contextlib.suppress(KeyboardInterrupt):  # the user does not want to wait
+            results = _tried(checkpoint, suspects, loader, set(found))
         _remember(store, (_entry(one) for one in results if one.proved))
         found |= {one.unit.id: _entry(one).reason for one in results}
     return found
@@ -68,7 +70,8 @@ def left_out_by_hand(
     harmful: dict[str, trial.Finding] = {}
     if trial.possible():
         others = found.keys() - {unit.id for unit in wished}
-        harmful = {one.unit.id: one for one in _tried(checkpoint, wished, loader, others)}
+        tried = _tried(checkpoint, wished, loader, others, patient=True)
+        harmful = {one.unit.id: one for one in tried}
     for unit in wished:
         before = found.pop(unit.id)
         if unit.id in harmful:
@@ -117,10 +120,15 @@ def _time_of(death: Mapping[str, Any]) -> float | None:
 
 
 def _tried(
-    checkpoint: Manifest, suspects: list[Unit], loader: trial.Loader, left_out: AbstractSet[str]
+    checkpoint: Manifest,
+    suspects: list[Unit],
+    loader: trial.Loader,
+    left_out: AbstractSet[str],
+    *,
+    patient: bool = False,
 ) -> list[trial.Finding]:
     try:
         units = {unit.id: unit for unit in checkpoint.units}
-        return trial.find(suspects, units, loader, left_out)
+        return trial.find(suspects, units, loader, left_out, patient=patient)
     except OSError:  # no process can be forked: what kills is found one by one
         return []

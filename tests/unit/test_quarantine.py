@@ -50,6 +50,7 @@ def test_a_reason_says_what_it_did_and_when() -> None:
         ("hung", ["hung the kernel"]),
         (None, ["killed the kernel"]),
         ("oom-killed-by-cap", []),  # with a larger limit it is back
+        ("killed", []),  # somebody sent a SIGKILL
     ],
 )
 def test_a_death_is_put_down_to_the_unit_that_was_being_loaded(

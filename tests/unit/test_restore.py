@@ -172,7 +172,9 @@ def test_a_unit_that_killed_an_earlier_restore_is_left_out_and_named(
     reborn, report = start(saved.id, leave_out=("data:bad",))
     assert checkpoint_of(reborn.user_ns["bad"]) == saved.id
     assert reborn.user_ns["good"] == [2]
-    assert reasons(report) == {"bad": "loading it killed the kernel, so it was left out"}
+    assert reasons(report) == {
+        "bad": "the kernel died while it was being loaded, so it was left out"
+    }
 
 
 @pytest.mark.parametrize("raised", ["ValueError('no')", "SystemExit(1)", "KeyboardInterrupt"])
