@@ -34,7 +34,7 @@ def test_a_variable_that_kills_the_restore_is_left_out_and_named_and_the_rest_is
     assert first.text.endswith("41 [1, 2]\n")
     assert [line for line in first.text.splitlines() if "bomb" in line], first.text
     assert notebook.run("bomb.x").error.startswith(
-        "NotBackError: this was a Bomb: loading it killed"
+        "NotBackError: this was a Bomb: the kernel died"
     )
 
 
