@@ -52,6 +52,7 @@ class _Loading:
 _loading: list[_Loading] = []  # units under way, the innermost last
 
 
+@functools.cache  # it is asked for each unit
 def is_foreign(version: str) -> bool:
     """Whether the bytecode of that Python is not this one's. None is known: it is our own."""
     ours = ".".join(platform.python_version_tuple()[:2])

@@ -39,13 +39,20 @@ class LoadingHangs(BaseException):
     """Loading one unit takes too long. No Exception: code that handles any of those goes on."""
 
 
-def patience_s(size_bytes: int, hung: int = 0) -> float:
-    """How long one unit may be loaded, in seconds, after `hung` others have hung."""
+def patience_s(size_bytes: int, hung: int = 0, most_s: float | None = None) -> float:
+    """How long one unit may be loaded, in seconds, after `hung` others have hung.
+
+    `most_s`: what it has whatever its size; None: what the environment says.
+    """
+    base_s = _patience_s() if most_s is None else most_s
+    return max(base_s / (1 << hung), min(LEAST_S, base_s)) + size_bytes / BYTES_PER_S
+
+
+def _patience_s() -> float:
     try:
-        most_s = float(os.environ.get(ENV_LOAD_PATIENCE, PATIENCE_S))
+        return float(os.environ.get(ENV_LOAD_PATIENCE, PATIENCE_S))
     except ValueError:
-        most_s = PATIENCE_S
-    return max(most_s / (1 << hung), min(LEAST_S, most_s)) + size_bytes / BYTES_PER_S
+        return PATIENCE_S
 
 
 class LoadLimit:
@@ -58,6 +65,8 @@ class LoadLimit:
         self._began = 0.0
         self._most_s = 0.0
         self._rung = False
+        self._patience_s = _patience_s()
+        self._keeps = False  # there is a timer
         self.hung = 0
 
     @contextlib.contextmanager
@@ -67,10 +76,13 @@ class LoadLimit:
             yield
             return
         before = signal.signal(signal.SIGALRM, self._ring)
+        self._keeps = True
         try:
             yield
         finally:
             self.end()
+            self._keeps = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
             if signal.getsignal(signal.SIGALRM) == self._ring:  # else it is the user's by now
                 signal.signal(signal.SIGALRM, before)
 
@@ -78,17 +90,15 @@ class LoadLimit:
         """The time of this unit begins; that of another one is over."""
         self._unit, self._rung = None, False
         self._began = time.monotonic()
-        self._most_s = patience_s(unit.size_bytes, self.hung)
-        self._note(unit, self._began + self._most_s + GRACE_S)
+        self._most_s = patience_s(unit.size_bytes, self.hung, self._patience_s)
+        self._note(unit, self._began + self._most_s + min(GRACE_S, self._most_s))
         self._unit = unit
-        if threading.current_thread() is threading.main_thread():
+        if self._keeps:
             signal.setitimer(signal.ITIMER_REAL, self._most_s, _AGAIN_S)
 
     def end(self) -> None:
-        """Nothing is being loaded."""
+        """Nothing is being loaded: the timer may ring in vain."""
         self._unit = None
-        if threading.current_thread() is threading.main_thread():
-            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _ring(self, _number: int, frame: types.FrameType | None) -> None:
         unit, spent_s = self._unit, time.monotonic() - self._began

@@ -33,9 +33,7 @@ def test_a_variable_that_kills_the_restore_is_left_out_and_named_and_the_rest_is
     first = notebook.run("print(x, y)").ok()
     assert first.text.endswith("41 [1, 2]\n")
     assert [line for line in first.text.splitlines() if "bomb" in line], first.text
-    assert notebook.run("bomb.x").error.startswith(
-        "NotBackError: this was a Bomb: the kernel died"
-    )
+    assert notebook.run("bomb.x").error.startswith("NotBackError: this was a Bomb: the kernel died")
 
 
 def test_what_kills_the_kernel_and_no_process_that_tries_it_costs_what_runs_code_when_loaded(
