@@ -39,6 +39,7 @@ from . import (
     snapshot,
     spool,
     staging,
+    stand_ins,
     unchanged,
     units,
 )
@@ -271,7 +272,11 @@ class Checkpointer:
         flight = self._recorder.flight
         now, monotonic = time.time(), time.monotonic()
         inside = flight.state == "busy"
-        self.left_behind = left_behind.still(self.left_behind, self.settled.newest)
+        live = self._shell.user_ns
+        self.left_behind = left_behind.renewed(
+            left_behind.still(self.left_behind, self.settled.newest),
+            lambda name: stand_ins.checkpoint_of(live.get(name)), now,
+        )  # fmt: skip
         template = Manifest(
             id=manifest.new_id(now),
             seq=self._seq + 1,

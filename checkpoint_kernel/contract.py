@@ -26,6 +26,7 @@ data directory):
             restore.json         progress and result of the restore
             exit.json            exit marker, written by the supervisor
         deaths/<time>-<session id>.json   one record per death
+        quarantine.json          payloads whose loading killed or hung a kernel
         environments/<session id>.json    environment.json of a pruned session that a checkpoint
                                           or a record of a death is of
 """
@@ -46,6 +47,8 @@ ENV_STARTED_BY: Final = "CHECKPOINT_KERNEL_STARTED_BY"
 ENV_SPEC_DIR: Final = "CHECKPOINT_KERNEL_SPEC_DIR"
 # "off": what was written is never asked of the operating system, only of digests.
 ENV_DIRTY_PAGES: Final = "CHECKPOINT_KERNEL_DIRTY_PAGES"
+# Seconds that a restore is at one small unit before it takes that for a hang; for slow disks.
+ENV_LOAD_PATIENCE: Final = "CHECKPOINT_KERNEL_LOAD_PATIENCE"
 
 STORE_DIRECTORY: Final = "checkpoints"  # under jupyter_data_dir()
 KEY_FILE: Final = "checkpoint_key"  # under jupyter_data_dir(), 0600, outside the store
@@ -58,6 +61,7 @@ MANIFESTS: Final = "manifests"
 SESSIONS: Final = "sessions"
 DEATHS: Final = "deaths"
 ENVIRONMENTS: Final = "environments"
+QUARANTINE_FILE: Final = "quarantine.json"
 
 SESSION_FILE: Final = "session.json"
 INTENT_FILE: Final = "intent.jsonl"

@@ -53,6 +53,7 @@ class Flight:
     memory_interrupts: int = 0  # how often the guard's signal was raised in a cell
     cells_ended: int = 0  # cells that ended for want of memory, by that or by an allocation
     restoring_unit: str | None = None  # the unit that is being loaded right now
+    restoring_until: float | None = None  # time.monotonic() after which that is a hang
     restore_done: bool = False
     shutdown: str | None = None  # "restart" or "shutdown": a shutdown_request has arrived
     sent_itself: str | None = None  # a signal that the kernel was about to send itself: "SIGKILL"

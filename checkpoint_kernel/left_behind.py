@@ -5,10 +5,14 @@ Pure: from a restore's report to what the next manifests say. `prune` keeps thos
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final
 
 from .manifest import LeftBehind, Manifest
 from .session import RestoreReport
+
+RENEWED_S: Final = 24 * 3600.0
 
 
 def after(
@@ -34,6 +38,23 @@ def still(left: tuple[LeftBehind, ...], newest: Manifest | None) -> tuple[LeftBe
     before = tuple(each for each in left if newest.time <= each.since)
     later = (each for each in left if newest.time > each.since)
     return (*before, *_without(later, set(newest.names)))
+
+
+def renewed(
+    left: Iterable[LeftBehind], standing_for: Callable[[str], str | None], now: float
+) -> tuple[LeftBehind, ...]:
+    """The same, with the time of `now` where a name still stands for what was left behind.
+
+    `standing_for(name)`: the checkpoint that holds the value of the Stub of that name. So it is
+    kept for as long as somebody may ask for it. Once a day: manifests are compared.
+    """
+    return tuple(
+        replace(each, since=now)
+        if now - each.since > RENEWED_S
+        and any(standing_for(name) == each.checkpoint for name in each.names)
+        else each
+        for each in left
+    )
 
 
 def _without(left: Iterable[LeftBehind], gone: set[str]) -> tuple[LeftBehind, ...]:

@@ -62,6 +62,7 @@ class Skipped:
     type: str
     reason: str
     remedy: str | None = None
+    checkpoint: str | None = None  # the one that holds it: a Stub stands for it
 
 
 @dataclass(frozen=True)

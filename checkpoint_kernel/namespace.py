@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .manifest import Skipped
+from .stub import Stub
 from .units import type_name
 
 # Text and bytes under such names are not saved; a tokenizer or an array of tokens is data.
@@ -61,6 +62,9 @@ def select(
         if name.startswith("#") or _OUTPUT.match(name):  # ours, within a checkpoint
             skipped.append(Skipped(name, type_name(value), "no variable can be called so"))
             continue
+        if type(value) is Stub and value._stub_checkpoint is not None:
+            skipped.append(_still_there(name, value))
+            continue
         pattern = _matching(name, exclude)
         if pattern is not None:
             skipped.append(Skipped(name, type_name(value), f"excluded by the pattern {pattern!r}"))
@@ -74,6 +78,13 @@ def select(
     if isinstance(outputs, dict):
         roots.update({f"Out[{n}]": value for n, value in outputs.items() if isinstance(n, int)})
     return Selection(roots, skipped)
+
+
+def _still_there(name: str, stub: Stub) -> Skipped:
+    """What a Stub stands for is in another checkpoint."""
+    return Skipped(
+        name, stub._stub_what, stub._stub_reason, stub._stub_remedy, stub._stub_checkpoint
+    )
 
 
 def _matching(name: str, patterns: tuple[str, ...]) -> str | None:

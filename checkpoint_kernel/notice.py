@@ -168,7 +168,7 @@ def _later(report: RestoreReport, checkpoint: Manifest | None) -> list[str]:
     names = [] if checkpoint is None else left_behind.names(checkpoint, report)
     if checkpoint is None or not names:
         return []
-    return [f"To try again, within 14 days: %checkpoint restore {checkpoint.id} {' '.join(names)}"]
+    return [f"To try again: %checkpoint restore {checkpoint.id} {' '.join(names)}"]
 
 
 def _different(report: RestoreReport) -> list[str]:
@@ -181,6 +181,8 @@ def _different(report: RestoreReport) -> list[str]:
         )
     if report.on_cpu:
         lines.append(f"on the CPU, for want of a device: {'; '.join(report.on_cpu)}")
+    if report.other_versions:
+        lines.append(f"saved with other versions: {'; '.join(report.other_versions)}")
     return lines
 
 

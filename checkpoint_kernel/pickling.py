@@ -21,7 +21,8 @@ from typing import Any, Final, Protocol
 import cloudpickle
 import dill
 
-from . import arrays, kinds, rebuild, tensors
+from . import arrays, foreign_code, kinds, rebuild, tensors
+from .needs import MissingName
 from .refusals import Unsavable, refusal_for
 
 PROTOCOL: Final = 5
@@ -320,18 +321,41 @@ class Resolver(Protocol):
     def definition(self, key: str) -> Any: ...
 
 
+class NotPlain(Exception):
+    """Loading it would run code of others."""
+
+
 def load(
-    codec: str, stream: bytes, buffers: list[memoryview], main: dict[str, Any], resolver: Resolver
+    codec: str,
+    stream: bytes,
+    buffers: list[memoryview],
+    main: dict[str, Any],
+    resolver: Resolver,
+    modules: set[str] | None = None,
+    plain: bool = False,
 ) -> dict[str, Any]:
     """Deserialize a unit: the variables (and hidden definitions) that it holds, by name.
 
-    Runs the code that the pickle names: only for streams that the store has verified.
+    Runs the code that the pickle names: only for streams that the store has verified. `modules`
+    takes in the names of the modules that it refers to. `plain`: NotPlain for a unit that holds
+    more than numbers, texts, containers and arrays, before any of its code runs.
     """
-
     unpickler = _UNPICKLERS[codec](io.BytesIO(stream), buffers=buffers)
     unpickler._main, unpickler._resolver = main, resolver
+    unpickler._modules = set() if modules is None else modules
+    unpickler._plain = plain
     root: dict[str, Any] = unpickler.load()
     return root
+
+
+# What a unit may refer to that is loaded with care: making these runs no code of others.
+_PLAIN_MODULES: Final = frozenset({"numpy", "pandas", "datetime", "decimal", "fractions", "uuid"})
+_PLAIN_NAMES: Final = frozenset(
+    {("builtins", name) for name in ("bytearray", "complex", "frozenset", "range", "set", "slice")}
+    | {("collections", name) for name in ("Counter", "OrderedDict", "deque")}
+    | {("checkpoint_kernel.rebuild", name) for name in ("array", "plain_objects", "view")}
+    | {("checkpoint_kernel.rebuild", "memory_view")}
+)
 
 
 class _References:
@@ -339,16 +363,35 @@ class _References:
 
     _main: dict[str, Any]
     _resolver: Resolver
+    _modules: set[str]
+    _plain: bool
 
     def persistent_load(self, pid: tuple[str, ...]) -> Any:
+        if self._plain:
+            raise NotPlain
         match pid:
             case ("main",):
                 return self._main
             case ("module", name):
+                self._modules.add(name)
                 return importlib.import_module(name)
             case ("definition", key):
                 return self._resolver.definition(key)
         raise pickle.UnpicklingError(f"unknown reference {pid!r}")
+
+    def _find(self, find: Callable[[str, str], Any], module: str, name: str) -> Any:
+        plain = (module, name) in _PLAIN_NAMES or module.partition(".")[0] in _PLAIN_MODULES
+        if self._plain and not plain:
+            raise NotPlain
+        if (module, name) in foreign_code.MAKERS:
+            foreign_code.refuse(f"{module}.{name}")
+        self._modules.add(module)
+        try:
+            return find(module, name)
+        except AttributeError as why:
+            if module not in sys.modules:  # its import has failed with this
+                raise
+            raise MissingName(module, name) from why
 
 
 class _FastUnpickler(_References, pickle.Unpickler):
@@ -356,11 +399,12 @@ class _FastUnpickler(_References, pickle.Unpickler):
         # Objects that pickle by their name in the notebook: they live in another unit.
         if module == "__main__":
             return self._resolver.definition(name)
-        return super().find_class(module, name)
+        return self._find(super().find_class, module, name)
 
 
 class _DillUnpickler(_References, dill.Unpickler):  # type: ignore[misc]
-    pass
+    def find_class(self, module: str, name: str) -> Any:
+        return self._find(super().find_class, module, name)
 
 
 _UNPICKLERS: Final[dict[str, Any]] = {"pickle": _FastUnpickler, "dill": _DillUnpickler}

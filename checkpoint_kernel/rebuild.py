@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import kinds
+from . import foreign_code, kinds
 
 
 def new_cell() -> types.CellType:
@@ -30,10 +30,14 @@ def set_cell(cell: types.CellType, contents: tuple[Any, ...]) -> None:
 
 
 def new_code(*fields: Any) -> types.CodeType:
-    """A code object, from the fields that `types.CodeType` takes, in its order (3.11 and later)."""
-    code = types.CodeType(*fields)
-    codes.append(code)
-    return code
+    """A code object, from the fields that `types.CodeType` takes, in its order (3.11 and later).
+
+    Saved under another Python: compiled anew, or what stands for it (`foreign_code`).
+    """
+    code: Any = foreign_code.code_of(fields) if foreign_code.active() else types.CodeType(*fields)
+    if type(code) is types.CodeType:
+        codes.append(code)
+    return code  # type: ignore[no-any-return]
 
 
 # Of functions that were loaded: their texts stand in no cell of this session.
@@ -49,7 +53,7 @@ def new_function(
     """A function whose globals are a live namespace, or those of a module."""
     if isinstance(namespace, types.ModuleType):
         namespace = vars(namespace)
-    return types.FunctionType(code, namespace, name, None, closure)
+    return types.FunctionType(foreign_code.function_code(code), namespace, name, None, closure)
 
 
 def set_function(function: types.FunctionType, state: dict[str, Any]) -> None:

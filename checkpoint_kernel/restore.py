@@ -10,25 +10,44 @@
     verify       what was mapped, in the background, while the user works on
 
 Deciding whether and what to restore is the supervisor's (`Session.plan`); telling the user
-is `notice`'s. One unit that cannot be loaded costs itself and what needs it.
+is `notice`'s. One unit that cannot be loaded costs itself and what needs it: the name stands for
+a Stub then (`stand_ins`). What has killed or hung a kernel is in quarantine and is not loaded
+unasked (`with_care`).
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import json
+import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
-from . import history_blocks, memory, namespace, pickling, session, tensors
+from . import (
+    foreign_code,
+    history_blocks,
+    memory,
+    namespace,
+    needs,
+    pickling,
+    session,
+    stand_ins,
+    tensors,
+    trial,
+    with_care,
+)
 from .chunk_reader import useful_threads
 from .contract import DEATHS
 from .flight_recorder import FlightRecorder
+from .load_limit import LoadingHangs, LoadLimit
 from .manifest import Manifest, ManifestError, Unit
 from .mapped_memory import COPY_BYTES, NEVER_BELOW_BYTES, Maps, map_from, room_for_maps
 from .session import NotRestored, RestoreReport
@@ -40,7 +59,19 @@ _COPY_SHARE = 4
 
 
 class CannotLoad(Exception):
-    """A unit that another one needs cannot be loaded."""
+    """A unit cannot be loaded, or one that it needs. `remedy`: what has to be done first.
+
+    `lost`: it cannot be had from this checkpoint any more, whatever is done.
+    """
+
+    def __init__(self, reason: str, remedy: str | None = None, *, lost: bool = False) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
+        self.lost = lost
+
+    def because(self, before: str) -> CannotLoad:
+        """The same, for a unit that needs the one that failed."""
+        return CannotLoad(f"{before}: {self}", self.remedy)
 
 
 @dataclass
@@ -48,10 +79,17 @@ class Outcome:
     """What a restore did."""
 
     values: dict[str, Any] = field(default_factory=dict)  # what was bound
-    failed: dict[str, str] = field(default_factory=dict)  # name -> reason
+    failed: dict[str, CannotLoad] = field(default_factory=dict)  # by name
     older: dict[str, str] = field(default_factory=dict)  # name -> "3.1 s older"
     on_cpu: dict[str, str] = field(default_factory=dict)  # name -> "cuda:0 (there is none)"
     mapped: list[Known] = field(default_factory=list)  # units with storages that are mapped
+    modules: dict[str, set[str]] = field(default_factory=dict)  # that a restored name refers to
+    other_versions: tuple[str, ...] = ()  # as in the report
+
+    @property
+    def lost(self) -> list[str]:
+        """Names that this checkpoint will never give back."""
+        return [name for name, why in self.failed.items() if why.lost]
 
 
 def at_start(
@@ -75,19 +113,30 @@ def at_start(
     try:
         checkpoint = store.manifest(plan.checkpoint)
         history = bring_back_session(shell, store, checkpoint, namespace.restore_interactive_state)
-        outcome = load(
-            shell.user_ns, store, checkpoint, leave_out=plan.leave_out,
-            copy_bytes=_copy_bytes(record.cap), mapping=not _bus_error(record),
-            about_to_load=lambda unit: recorder.update(restoring_unit=unit.id),
-        )  # fmt: skip
+        limit = LoadLimit(
+            lambda unit, until: recorder.update(restoring_unit=unit.id, restoring_until=until)
+        )
+        death = _death(record)
+        with limit.kept():
+            outcome = load(
+                shell.user_ns, store, checkpoint,
+                leave_out=with_care.left_out(
+                    store, checkpoint, plan, death, _on_trial(shell.user_ns, store, checkpoint)
+                ),
+                copy_bytes=_copy_bytes(record.cap), mapping=death.get("cause") != "bus-error",
+                limit=limit, plain=plan.care == "plain",
+                hung=lambda unit, why: with_care.remember(store, unit, why),
+            )  # fmt: skip
         bind(shell, outcome.values)  # once more: as saved, whatever loading code has set since
         adopt(outcome.mapped)
         if history is not None:
-            outcome.failed["In"] = history
+            outcome.failed["In"] = CannotLoad(history)
         report = _report(checkpoint, outcome, started)
+        stand_ins.bind(shell.user_ns, checkpoint, report, outcome.lost)
+        stand_ins.bind_again(shell.user_ns, checkpoint, (m.id for m in store.manifests()))
     except (StoreError, ManifestError, OSError) as why:
         report = RestoreReport(plan.checkpoint, "failed", started, error=str(why))
-    recorder.update(restoring_unit=None, restore_done=True)
+    recorder.update(restoring_unit=None, restoring_until=None, restore_done=True)
     _note(directory, report)
     store.verification.begin()
     return report
@@ -99,14 +148,18 @@ def _copy_bytes(cap: session.Cap | None) -> int:
     return COPY_BYTES if room is None else max(0, min(COPY_BYTES, room // _COPY_SHARE))
 
 
-def _bus_error(record: session.Session) -> bool:
-    """Whether the death before this start was a bus error, as touching a map of bytes that the
-    disk does not give is. Reading them is an error instead, which names the variable."""
+def _death(record: session.Session) -> dict[str, Any]:
+    """The record of the death before this start; empty where there is none.
+
+    After a bus error nothing is mapped: touching a map of bytes that the disk does not give is
+    one. Reading them is an error instead, which names the variable.
+    """
     path = Path(record.notebook_directory) / DEATHS / (record.plan.death or "none")
     try:
-        return bool(json.loads(path.read_bytes()).get("cause") == "bus-error")
-    except (OSError, ValueError, AttributeError):
-        return False  # no death, or no record of it
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _note(directory: Path, report: RestoreReport) -> None:
@@ -126,22 +179,34 @@ def on_request(
     that the namespace lacks is brought back too. A variable that cannot be loaded keeps its
     live value, and so do all if the restore is broken off. With `names`, notebook classes that
     the namespace has are used as they are, so that `isinstance` holds between old and restored
-    objects. Raises StoreError.
+    objects. What is in quarantine is loaded only if it is named, and in a process of its own first.
+    Raises StoreError.
     """
     started = time.time()
     asked = set(names)
-    with _all_or_nothing(shell.user_ns):
+    importlib.invalidate_caches()  # something may just have been installed
+    # The texts of the cells, for tracebacks and `inspect.getsource`, and for functions that another
+    # Python has saved; this session's history stays.
+    sources = bring_back_session(shell, store, checkpoint, namespace.restore_sources)
+    main = shell.user_ns
+    with _all_or_nothing(main):
+        stubs = stand_ins.taken_out(main, checkpoint)
         outcome = load(
-            shell.user_ns, store, checkpoint, wanted=asked.__contains__ if asked else _is_variable,
-            prefer_live=bool(asked), doubtful=bool(asked), interruptible=True,
+            main, store, checkpoint, wanted=asked.__contains__ if asked else _is_variable,
+            prefer_live=bool(asked), doubtful=bool(asked), interruptible=True, awaited=set(stubs),
+            leave_out=with_care.left_out_by_hand(
+                store, checkpoint, asked, _on_trial(main, store, checkpoint)
+            ),
         )  # fmt: skip
     bind(shell, outcome.values)
-    # The texts of the cells, for tracebacks and `inspect.getsource`; this session's history stays.
-    sources = bring_back_session(shell, store, checkpoint, namespace.restore_sources)
+    main.update({name: stub for name, stub in stubs.items() if name not in main})
     if sources is not None:
-        outcome.failed["In"] = sources
+        outcome.failed["In"] = CannotLoad(sources)
     store.verification.begin()
-    return _report(checkpoint, outcome, started, asked)
+    report = _report(checkpoint, outcome, started, asked)
+    stand_ins.bind(main, checkpoint, report, outcome.lost)
+    with_care.released(store, checkpoint, report.restored)
+    return report
 
 
 def _is_variable(name: str) -> bool:
@@ -171,14 +236,17 @@ def load(
     store: Store,
     checkpoint: Manifest,
     *,
-    leave_out: Iterable[str] = (),
+    leave_out: Mapping[str, str] = MappingProxyType({}),
     wanted: Callable[[str], bool] = lambda name: True,
     prefer_live: bool = False,
     doubtful: bool = False,
     interruptible: bool = False,
     copy_bytes: int = COPY_BYTES,
     mapping: bool = True,
-    about_to_load: Callable[[Unit], None] = lambda unit: None,
+    limit: LoadLimit | None = None,
+    hung: Callable[[Unit, str], None] = lambda unit, why: None,
+    plain: bool = False,
+    awaited: AbstractSet[str] = frozenset(),
 ) -> Outcome:
     """Load a checkpoint's variables and bind them in `main`, each unit as soon as it is loaded.
 
@@ -190,7 +258,9 @@ def load(
     `doubtful`: also units that a call was changing and of which there is no earlier version.
     `interruptible`: a Ctrl-C breaks it off, and is no fault of the unit that is being loaded.
     `copy_bytes`: of smaller buffers no more than that is copied, the rest is mapped. What is
-    mapped waits for `store.verification.begin()`.
+    mapped waits for `store.verification.begin()`. `leave_out`: reasons by unit id. `limit` is
+    told of each unit before it is loaded, and `hung` of one that took too long. `plain`: no data
+    is loaded that runs code of others. `awaited`: what is bound if something wanted needs it.
     """
     units = [
         unit
@@ -200,17 +270,28 @@ def load(
     units.sort(key=lambda unit: (_ORDER.get(unit.kind, _LAST), unit.size_bytes))
     maps = _maps(store, units, copy_bytes) if mapping else None
     with store.reader(useful_threads(), maps) as reader, _no_collection():
-        loader = _Loader(main, store, checkpoint, reader, set(leave_out), prefer_live)
+        loader = _Loader(main, store, checkpoint, reader, leave_out, prefer_live)
         loader.wanted = wanted
-        loader.about_to_load = about_to_load
         loader.doubtful = doubtful
         loader.interruptible = interruptible
+        loader.plain = plain
+        loader.awaited = awaited
+        if limit is not None:
+            loader.about_to_load, loader.loaded, loader.hung = limit.begin, limit.end, hung
         outcome = Outcome(loader.bound, {}, loader.older, loader.on_cpu, loader.mapped)
         for unit in units:
             try:
                 loader.unit(unit.id)
             except CannotLoad as why:
-                outcome.failed.update(dict.fromkeys(filter(wanted, unit.names), str(why)))
+                outcome.failed.update(dict.fromkeys(filter(wanted, unit.names), why))
+            except LoadingHangs as why:  # rung between two units
+                outcome.failed.update(
+                    dict.fromkeys(filter(wanted, unit.names), CannotLoad(str(why)))
+                )
+            else:
+                used = loader.modules.get(unit.id, set())
+                outcome.modules.update(dict.fromkeys(filter(wanted, unit.names), used))
+        outcome.other_versions = _other_versions(checkpoint, outcome, lambda: loader.saved_with)
     return outcome
 
 
@@ -241,6 +322,24 @@ def load_locals(main: dict[str, Any], store: Store, checkpoint: Manifest) -> dic
     return frames
 
 
+def _on_trial(main: dict[str, Any], store: Store, checkpoint: Manifest) -> trial.Loader:
+    """Loads units in a forked process, which keeps nothing of them."""
+
+    def loader(leave_out: AbstractSet[str], about_to_load: Callable[[Unit], None]) -> trial.Load:
+        without = dict.fromkeys(leave_out, "it is left out")
+        made = _Loader(main, store, checkpoint, store.new_reader(), without)
+        made.about_to_load = about_to_load
+
+        def load(unit: Unit) -> None:
+            with suppress(CannotLoad):
+                made.unit(unit.id)
+            made.forget(unit)
+
+        return load
+
+    return loader
+
+
 class _Loader:
     """Loads units on demand: a data unit pulls in the classes that it needs, and the globals
     that their code looks up."""
@@ -251,7 +350,7 @@ class _Loader:
         store: Store,
         checkpoint: Manifest,
         reader: Reader,
-        leave_out: AbstractSet[str] = frozenset(),
+        leave_out: Mapping[str, str] = MappingProxyType({}),
         prefer_live: bool = False,
     ) -> None:
         self._main = main
@@ -263,7 +362,9 @@ class _Loader:
         self.wanted: Callable[[str], bool] = lambda name: False
         self.interruptible = False
         self.about_to_load: Callable[[Unit], None] = lambda unit: None
-        self._units = {unit.id: unit for unit in checkpoint.units}
+        self.loaded: Callable[[], None] = lambda: None  # nothing is being loaded any more
+        self.hung: Callable[[Unit, str], None] = lambda unit, why: None
+        self.units = {unit.id: unit for unit in checkpoint.units}
         self._home = {
             key: unit.id
             for unit in checkpoint.units
@@ -271,7 +372,8 @@ class _Loader:
             for key in (*unit.names, *unit.hidden)
         }
         self._loaded: dict[str, dict[str, Any]] = {}
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, CannotLoad] = {}
+        self.modules: dict[str, set[str]] = {}  # by unit, also of one that failed
         self._under_way: list[str] = []
         self._looked_up: set[str] = set()  # names that loading code did not find
         self.bound: dict[str, Any] = {}
@@ -279,15 +381,21 @@ class _Loader:
         self.on_cpu: dict[str, str] = {}
         self.mapped: list[Known] = []
         self.doubtful = True
+        self.plain = False
+        self.awaited: AbstractSet[str] = frozenset()  # names to be bound if they are loaded
 
     def definition(self, key: str) -> Any:
         """Resolver: a class or function that lives in another unit."""
         if self._prefer_live and isinstance(self._main.get(key), type):
             return self._main[key]
         home = self._home.get(key)
+        name = key.strip("#").rpartition("-")[0] if key.startswith("#") else key
         if home is None:
-            raise CannotLoad(f"it needs {key}, which is not in the checkpoint")
-        return self.unit(home)[key]
+            raise CannotLoad(f"it needs {name}, which is not in the checkpoint")
+        try:
+            return self.unit(home)[key]
+        except CannotLoad as why:
+            raise why.because(f"it needs {name}") from why
 
     def unit(self, id: str) -> dict[str, Any]:
         """Everything that a unit holds, loading and binding it if need be; CannotLoad with the
@@ -295,22 +403,30 @@ class _Loader:
         if id in self._loaded:
             return self._loaded[id]
         if id in self._failed:
-            raise CannotLoad(self._failed[id])
+            raise self._failed[id]
         if id in self._under_way:
             raise CannotLoad("it needs itself to be loaded first")
         self._under_way.append(id)
         try:
-            self._loaded[id] = self._load(self._units[id])
+            self._loaded[id] = self._load(self.units[id])
         except CannotLoad as why:
-            self._failed[id] = str(why)
+            self._failed[id] = why
             raise
         finally:
+            self.loaded()
             self._under_way.pop()
             if self._under_way:  # a death from here on is no longer this one's
-                self.about_to_load(self._units[self._under_way[-1]])
-        for name in filter(self.wanted, self._units[id].names):
+                self.about_to_load(self.units[self._under_way[-1]])
+        for name in self.units[id].names:
+            if not (self.wanted(name) or name in self.awaited):
+                continue
             self._bind(name, self._loaded[id][name])
         return self._loaded[id]
+
+    def forget(self, unit: Unit) -> None:
+        """Let go of the values of a unit; definitions, which others need, stay."""
+        if unit.kind == "data":
+            self._loaded.pop(unit.id, None)
 
     def _bind(self, name: str, value: Any) -> None:
         namespace.bind(self._main, name, value)
@@ -328,36 +444,57 @@ class _Loader:
         try:
             value = self.unit(home)[name]
         except CannotLoad as why:
-            raise CannotLoad(f"loading it uses {name}: {why}") from why
+            raise why.because(f"loading it uses {name}") from why
         self._bind(name, value)
         return True
 
     def _load(self, unit: Unit) -> dict[str, Any]:
         if unit.id in self._leave_out:
-            raise CannotLoad("loading it killed the kernel, so it was left out")
+            raise CannotLoad(self._leave_out[unit.id])
         if unit.reached_by_call:
             unit = self._last_clean(unit)
         while True:
             self.about_to_load(unit)
             try:
                 return self._read(unit)
-            except CannotLoad as why:
-                raise CannotLoad(f"it needs something else: {why}") from why
-            except ModuleNotFoundError as why:
-                raise CannotLoad(f"the package {why.name} is not installed") from why
+            except CannotLoad:
+                raise
             except (StoreError, OSError) as why:
+                raise CannotLoad(str(why), lost=isinstance(why, StoreError)) from why
+            except LoadingHangs as why:
+                self.hung(unit, str(why))
                 raise CannotLoad(str(why)) from why
             except BaseException as why:  # a __setstate__ may raise anything, SystemExit too
                 if self.interruptible and isinstance(why, KeyboardInterrupt):
                     raise
                 # Anew from the store: the half that was made may have changed what it was given.
                 if not (isinstance(why, NameError) and self._bring(why.name or "")):
-                    raise CannotLoad(f"loading it failed: {type(why).__name__}: {why}") from why
+                    raise CannotLoad(*self._words(unit, why)) from why
+
+    def _words(self, unit: Unit, why: BaseException) -> tuple[str, str | None]:
+        """Reason and remedy."""
+        if isinstance(why, pickling.NotPlain):
+            return with_care.NOT_PLAIN, None
+        if isinstance(why, foreign_code.OtherPython):
+            return str(why), None
+        if isinstance(why, ModuleNotFoundError):
+            return needs.absent(why, self.saved_with)
+        return needs.other(why, self.modules.get(unit.id, ()), self.saved_with)
+
+    @cached_property
+    def saved_with(self) -> needs.SavedWith:
+        """The packages that there were."""
+        return needs.saved_with(self._store.directory, self._checkpoint.session)
 
     def _read(self, unit: Unit) -> dict[str, Any]:
+        modules = self.modules.setdefault(unit.id, set())
+        plain = self.plain and unit.kind == "data"
         try:
             payload = self._store.read_payload(unit.payload, self._reader)
-            values = pickling.load(unit.codec, payload.stream, payload.buffers, self._main, self)
+            with foreign_code.saved_under(self._checkpoint.python):
+                values = pickling.load(
+                    unit.codec, payload.stream, payload.buffers, self._main, self, modules, plain
+                )
         except BaseException:
             tensors.left_on_cpu()  # forgets them: they are not back at all
             raise
@@ -430,7 +567,8 @@ def _report(
         if not asked or name in asked
     ]
     missing += [
-        NotRestored(name, types.get(name, "?"), reason) for name, reason in outcome.failed.items()
+        NotRestored(name, types.get(name, "?"), str(why), why.remedy)
+        for name, why in outcome.failed.items()
     ]
     missing += [
         NotRestored(name, "?", f"checkpoint {checkpoint.id} does not hold it")
@@ -446,7 +584,25 @@ def _report(
         not_restored=tuple(missing),
         older=tuple(f"{name} ({by})" for name, by in sorted(outcome.older.items())),
         on_cpu=tuple(f"{name}: {device}" for name, device in sorted(outcome.on_cpu.items())),
+        other_versions=outcome.other_versions,
     )
+
+
+def _other_versions(
+    checkpoint: Manifest, outcome: Outcome, saved_with: Callable[[], needs.SavedWith]
+) -> tuple[str, ...]:
+    """Packages of other versions than those that restored variables were saved with."""
+    used = {name: outcome.modules.get(name, set()) for name in sorted(outcome.values)}
+    said = []
+    if foreign_code.is_foreign(checkpoint.python):
+        said.append(f"Python {checkpoint.python}, here {platform.python_version()}")
+    if not any(used.values()):
+        return tuple(said)
+    saved = saved_with()
+    for version in saved.others(set().union(*used.values())):
+        names = [n for n, modules in used.items() if saved.uses(version.package, modules)]
+        said.append(f"{version.said} ({', '.join(names)})")
+    return tuple(said)
 
 
 @contextmanager

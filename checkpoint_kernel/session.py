@@ -89,6 +89,8 @@ class Plan:
     checkpoint: str | None = None  # restore: which; clean: which is offered, if any
     leave_out: tuple[str, ...] = ()  # units that killed an earlier restore
     step: int = 0  # restores that failed before this one
+    # trial: what may kill the kernel is loaded in another process first. plain: only what cannot.
+    care: Literal["", "trial", "plain"] = ""
     death: str | None = None  # file name under deaths/ of the death that led here
     before_cell: str | None = None  # restore: the newest checkpoint from before the fatal cell
     warnings: tuple[str, ...] = ()  # lines for the notice ("this cell has now killed ...")
@@ -167,6 +169,8 @@ class RestoreReport:
     not_restored: tuple[NotRestored, ...] = ()
     older: tuple[str, ...] = ()  # "rows (3.1 s older)": a C call was changing the newest version
     on_cpu: tuple[str, ...] = ()  # "model: cuda:0 (there is none)": tensors that lost their device
+    # "pandas 2.1.4, here 3.0.1 (df)": packages that restored variables were saved with
+    other_versions: tuple[str, ...] = ()
     error: str | None = None  # when state is "failed": why nothing is back
     schema: int = SCHEMA
 

@@ -117,6 +117,7 @@ class Evidence:
     signals: tuple[SignalSeen, ...] = ()
     server_gone: bool = False
     sent_by_us: tuple[int, ...] = ()  # signals that the supervisor itself decided to send
+    loading_hung: str | None = None  # why the supervisor ended a restore, as a clause
     same_boot: bool = True
     server_lives: bool = False  # where nobody saw the exit: that of the session still runs
     is_ours: bool = True  # our kernel, which keeps a flight recorder
@@ -193,6 +194,7 @@ def gather(
     kernel_pid: int | None = None,
     argv: Sequence[str] = (),
     left_running: Sequence[LeftRunning] = (),
+    loading_hung: str | None = None,
 ) -> Evidence:
     """All evidence of an exit that the supervisor saw. Call before the cgroup goes.
 
@@ -227,6 +229,7 @@ def gather(
         signals=tuple(signals),
         server_gone=server_gone,
         sent_by_us=tuple(sent_by_us),
+        loading_hung=loading_hung,
         is_ours=is_ours,
         events=_events(directory, samples.notes),
         curve=tuple(samples.curve),

@@ -2,24 +2,32 @@
 begin clean. Pure; reading the past is `history`'s.
 
 A restart that somebody asked for is clean and offers the state. A death restores the newest
-checkpoint. A restore that kills leads one step down the ladder: leave out the unit that was
-being loaded, then the checkpoint before, then clean. A cell that kills does not.
+checkpoint. A restore that kills leads one step down the ladder. Where a unit was being loaded, that
+is left out, and everything else that may do the same is loaded in another process first; the next
+time, only what runs no code when it is loaded. Where none was: the checkpoint before. In the end,
+clean. A cell that kills leads nowhere down.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from checkpoint_kernel.manifest import Manifest
 from checkpoint_kernel.session import Cap, ExitMarker, Plan, Session, Settings
 
 from . import repeated
-from .report import headline
+from .report import STOOD_STILL, headline
 
 # What an interpreter with IPython weighs before the first variable.
 BARE_KERNEL_BYTES = 80 * 1024**2
 STEPS = 3  # failed restores after which a start is clean
+# How a restore is done after so many failed ones, and what the user is told of it.
+_CARE: dict[int, tuple[Literal["trial", "plain"], str]] = {
+    1: ("trial", "what else may end it is loaded in another process first"),
+    2: ("plain", "only what runs no code when it is loaded is brought back"),
+}
 
 # Deaths from outside, which say nothing about what was restored or run.
 _FROM_OUTSIDE = ("server-gone", "terminated", "hung-up")
@@ -148,11 +156,12 @@ def _ladder(
     leave_out = tried.leave_out
     if unit is not None and unit not in leave_out:
         leave_out = (*leave_out, unit)
-    if failed == 1 and attempted is not None and leave_out != tried.leave_out:
-        because = f"{told} This time {_unit_words(unit)} is left out."
-        return _restore(
-            _State(attempted, leave_out), because, last, manifests, warnings, step=failed
-        )
+    if failed in _CARE and attempted is not None and leave_out != tried.leave_out:
+        care, words = _CARE[failed]
+        because = f"{told} This time {_unit_words(unit)} is left out, and {words}."
+        state = _State(attempted, leave_out)
+        again = _restore(state, because, last, manifests, warnings, step=failed)
+        return replace(again, care=care)
     if failed < STEPS:
         before = _checkpoint_before(tried.checkpoint, attempted, last, manifests)
         if before is not None:
@@ -244,6 +253,8 @@ def _told(last: Past, while_restoring: bool = False) -> str:
     if ended.kind == "hung":
         return "The kernel did not answer the restart and had to be killed."
     what = headline(ended.cause, cap, ended.signal, ended.exit_code)
+    if ended.cause == "hung":  # a death: nobody had asked for a restart
+        what = STOOD_STILL
     when = " while its state was being restored" if while_restoring else ""
     if while_restoring and ended.restore_done:
         when = " after its state had been restored and before a cell ran"

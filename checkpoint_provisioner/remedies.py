@@ -70,6 +70,8 @@ def missing_flags(flags: tuple[str, ...]) -> tuple[str, ...]:
 
 def remedy(case: Case) -> str:
     """The sentence."""
+    if case.cause == "hung" and case.verdict.kind == "death":
+        return "It stays in its checkpoint: `%checkpoint restore NAME` tries it again."
     for fits, sentence in _RULES:
         if fits(case):
             found = sentence(case) if callable(sentence) else sentence

@@ -209,6 +209,8 @@ _HEADLINES = {
     "server-gone": "the Jupyter server behind it ended without shutting it down",
     "memory-cap-interrupt": "it was about to go over its memory limit",
 }
+# Of a kernel that hung while nobody had asked for a restart.
+STOOD_STILL = "loading one variable did not come to an end, so it was killed"
 
 
 def paragraph(evidence: Evidence, verdict: Verdict) -> str:
@@ -223,6 +225,8 @@ def paragraph(evidence: Evidence, verdict: Verdict) -> str:
     code = ended.code if ended else None
     clock = time.strftime("%H:%M:%S", time.localtime(evidence.time))
     what = headline(verdict.cause, started.cap, signal, code)
+    if verdict.cause == "hung" and verdict.kind == "death":
+        what = STOOD_STILL
     if verdict.cause == "killed" and flight and flight.sent_itself == "SIGKILL":
         what = "it was killed by a SIGKILL that its own code sent"
     sentences = [f"The kernel died at {clock}{_place_words(place)}: {what}."]

@@ -49,6 +49,7 @@ def _death(evidence: Evidence) -> Finding:
     return (
         _nobody_saw(evidence)
         or _server_gone(evidence)
+        or _loading_hung(evidence)
         or _sent_itself(evidence)
         or kills.out_of_memory(evidence)
         or kills.limit_reached(evidence)
@@ -168,6 +169,13 @@ def _server_gone(evidence: Evidence) -> Finding | None:
     if flight and flight.exiting == "parent gone":
         return Finding("server-gone", "the kernel saw its parent disappear")
     return None
+
+
+def _loading_hung(evidence: Evidence) -> Finding | None:
+    ended = evidence.exit
+    if evidence.loading_hung is None or ended is None or ended.signal != signal.SIGKILL:
+        return None
+    return Finding("hung", evidence.loading_hung)
 
 
 def _sent_itself(evidence: Evidence) -> Finding | None:

@@ -36,6 +36,7 @@ from .evidence import Exit, LeftRunning, Samples, SignalSeen
 from .guard import Guard
 from .last_look import Looker
 from .launch import is_ours
+from .restore_watch import RestoreWatch
 from .stderr_relay import StderrRelay
 
 TICK_S = 1.0
@@ -80,6 +81,7 @@ class Watch:
         self._signal_fd = process.open_signals(process.WATCHED)
         self._server_fd = self._watch_server()
         self._looker = Looker(kernel.pid, kernel.directory)
+        self._restore = RestoreWatch(kernel.pid, kernel.directory)
 
     def until_exit(self) -> Exit:
         """Watch; returns when the kernel is judged, on record, cleared away and reaped."""
@@ -102,6 +104,7 @@ class Watch:
             if time.monotonic() >= next_tick:
                 for step in (self._samples.tick, self._note_refused_forks, self._incidents.look):
                     self._unless_it_fails(step)
+                self._unless_it_fails(self._end_hung_restore)
                 self._look_for_server()
                 next_tick = time.monotonic() + TICK_S
 
@@ -187,6 +190,15 @@ class Watch:
             self._looker.begin()
         except OSError as why:
             self._samples.notes.append(f"its stacks could not be taken: {why}")
+
+    def _end_hung_restore(self) -> None:
+        """First its stacks are taken, for the record; then it is killed."""
+        match self._restore.look(time.monotonic()):
+            case "look":
+                self._look()
+            case "kill":
+                self._sent.append(signal.SIGKILL)
+                process.send(self._kernel.pid, signal.SIGKILL, group=True)
 
     def _watch_server(self) -> int | None:
         """A wake-up for the end of our parent; `_look_for_server` then asks getppid."""
@@ -279,6 +291,7 @@ class Watch:
             kernel.pid,
             kernel.argv,
             left_running=self._left_running(),
+            loading_hung=self._restore.hung,
         )
         try:
             return post_mortem.exit_seen(kernel.directory, observed)

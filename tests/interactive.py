@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 import types
 from pathlib import Path
@@ -48,6 +49,7 @@ def save(
         id=manifest.new_id(now), seq=seq, line="line", session="session", parent=None, time=now,
         reason="cell", execution_count=shell.execution_count - 1, inside_cell=False,
         inside_call=not position.clean, cell_source=None, line_number=None, units=(), skipped=(),
+        python=platform.python_version(),
     )  # fmt: skip
     facts = Facts(
         template=template, position=position, known_bad=known_bad or {}, bad_frames={},

@@ -14,7 +14,7 @@ from checkpoint_kernel.session import Cap, Intent, Plan, Session, Settings
 from checkpoint_provisioner import report
 from checkpoint_provisioner.evidence import Evidence, Exit, Memory, OomKills, SignalSeen
 from checkpoint_provisioner.proc import Limits
-from checkpoint_provisioner.verdict import judge
+from checkpoint_provisioner.verdict import Verdict, judge
 
 CAP = Cap("700M", 700 * 2**20, 595 * 2**20, "cgroup v1", True, "")
 BUSY = Flight(
@@ -475,6 +475,16 @@ def test_sigkill_that_a_cell_sent_to_its_own_kernel_is_told_as_such() -> None:
     assert "its own" in judge(found).because
     assert "killed by a SIGKILL that its own code sent" in report.paragraph(found, judge(found))
     assert "os.kill" in report.build(found, judge(found))["remedy"]
+
+
+def test_a_restore_that_the_supervisor_ended_is_hung_and_a_death() -> None:
+    loading = Flight(pid=7, state="restoring", restoring_unit="data:bad")
+    why = "`bad` was being loaded for longer than the limit"
+    found = evidence(signal.SIGKILL, flight=loading, loading_hung=why)
+    assert judge(found) == Verdict("death", "hung", why)
+    assert "loading one variable did not come to an end" in report.paragraph(found, judge(found))
+    assert "%checkpoint restore NAME" in report.build(found, judge(found))["remedy"]
+    assert cause(evidence(signal.SIGSEGV, flight=loading, loading_hung=why)) != "hung"
 
 
 # --- asked for ---

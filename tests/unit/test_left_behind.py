@@ -60,3 +60,12 @@ def test_the_checkpoint_that_was_restored_is_no_later_one() -> None:
     assert left_behind.still(left, None) == left
     assert left_behind.still(left, replace(holding(2, "a"), time=one.time + 1)) == left
     assert left_behind.still(left, replace(holding(3, "a"), time=one.time + 6)) == ()
+
+
+def test_what_a_name_still_stands_for_is_renewed_once_a_day() -> None:
+    left = (LeftBehind("old", ("a", "b"), 1.0), LeftBehind("older", ("c",), 1.0))
+    standing = {"b": "old", "c": "another"}.get
+    day = left_behind.RENEWED_S
+    assert left_behind.renewed(left, standing, day) == left
+    later = left_behind.renewed(left, standing, day + 2)
+    assert later == (LeftBehind("old", ("a", "b"), day + 2), left[1])

@@ -87,7 +87,7 @@ class TestAtStart:
     def test_what_could_not_be_loaded_comes_with_the_command_for_later(self) -> None:
         missing = (NotRestored("df", "DataFrame", "no pandas"), NotRestored("lock", "lock", "one"))
         report = done(not_restored=missing)
-        later = "To try again, within 14 days: %checkpoint restore checkpoint-0003 df"
+        later = "To try again: %checkpoint restore checkpoint-0003 df"
         plan = Plan("restore", "The kernel died.", checkpoint="checkpoint-0003")
         assert later in notice.at_start(a_session(plan), report, a_checkpoint(), DEATH)
         assert later in notice.after_request(report, a_checkpoint()).splitlines()

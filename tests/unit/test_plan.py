@@ -139,6 +139,7 @@ def test_a_death_while_restoring_leaves_out_the_unit_that_was_being_loaded() -> 
     chosen = decide(history, [checkpoint(1, "a"), checkpoint(2, "a")])
     assert (chosen.kind, chosen.checkpoint) == ("restore", "c2")
     assert (chosen.leave_out, chosen.step) == (("var:df",), 1)
+    assert chosen.care == "trial"
     assert "`df` is left out" in chosen.because
 
 
@@ -149,10 +150,24 @@ def test_a_death_with_no_unit_known_goes_to_the_checkpoint_before() -> None:
     assert "checkpoint before" in chosen.because
 
 
-def test_the_second_failed_restore_goes_to_the_checkpoint_before() -> None:
+def test_the_second_failed_restore_leaves_out_all_that_runs_code_when_it_is_loaded() -> None:
     history = [past("a"), died_restoring("c", given("c2", ("var:df",), 1), "var:x")]
     chosen = decide(history, [checkpoint(1, "a"), checkpoint(2, "a")])
-    assert (chosen.checkpoint, chosen.leave_out, chosen.step) == ("c1", ("var:df", "var:x"), 2)
+    assert (chosen.checkpoint, chosen.leave_out, chosen.step) == ("c2", ("var:df", "var:x"), 2)
+    assert chosen.care == "plain"
+
+
+def test_a_second_failed_restore_that_names_no_other_unit_goes_to_the_checkpoint_before() -> None:
+    history = [past("a"), died_restoring("c", given("c2", ("var:df",), 1), "var:df")]
+    chosen = decide(history, [checkpoint(1, "a"), checkpoint(2, "a")])
+    assert (chosen.checkpoint, chosen.leave_out, chosen.step) == ("c1", ("var:df",), 2)
+    assert chosen.care == ""
+
+
+def test_a_restore_that_hung_is_told_as_such() -> None:
+    history = [past("a"), died_restoring("b", given("c1"), "var:df", cause="hung")]
+    chosen = decide(history, [checkpoint(1, "a")])
+    assert "loading one variable did not come to an end, so it was killed" in chosen.because
 
 
 def test_the_third_failed_restore_is_followed_by_a_clean_start_that_says_so() -> None:

@@ -20,6 +20,7 @@ from checkpoint_kernel.contract import FLIGHT_FILE
 from checkpoint_kernel.flight_recorder import FlightRecorder
 from checkpoint_kernel.manifest import Manifest, Skipped
 from checkpoint_kernel.session import Plan, Session, Settings, load_restore
+from checkpoint_kernel.stand_ins import checkpoint_of
 from checkpoint_kernel.store import Store
 
 pytestmark = pytest.mark.unit
@@ -139,15 +140,41 @@ def test_the_record_says_which_unit_is_being_loaded_and_that_the_restore_is_done
     assert progress.state == "done"
 
 
+def test_the_unit_that_is_noted_is_the_one_being_loaded_also_where_loading_one_pulls_in_another(
+    shell: Any, store: Store, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interactive.run(
+        shell,
+        "class Outer:\n    def __init__(self): self.x = 1\n"
+        "    def __setstate__(self, state): self.x = inner[0]\n"
+        "outer, inner = Outer(), [2, 'x' * 1000]",
+    )
+    saved = interactive.save(shell, store)
+    noted: list[str | None] = []
+    update = FlightRecorder.update
+
+    def noting(recorder: FlightRecorder, **fields: Any) -> None:
+        noted.extend([fields["restoring_unit"]] if "restoring_unit" in fields else [])
+        update(recorder, **fields)
+
+    monkeypatch.setattr(FlightRecorder, "update", noting)
+    reborn, _ = start(saved.id)
+    assert reborn.user_ns["outer"].x == 2
+    outer = ["data:outer", "data:inner", "data:outer", "data:outer"]  # the last: once more
+    assert noted == ["class:Outer", *outer, None]
+
+
 def test_a_unit_that_killed_an_earlier_restore_is_left_out_and_named(
     shell: Any, store: Store, start: Callable[..., Any]
 ) -> None:
     interactive.run(shell, "bad, good = [1], [2]")
     saved = interactive.save(shell, store)
     reborn, report = start(saved.id, leave_out=("data:bad",))
-    assert "bad" not in reborn.user_ns
+    assert checkpoint_of(reborn.user_ns["bad"]) == saved.id
     assert reborn.user_ns["good"] == [2]
-    assert reasons(report) == {"bad": "loading it killed the kernel, so it was left out"}
+    assert reasons(report) == {
+        "bad": "the kernel died while it was being loaded, so it was left out"
+    }
 
 
 @pytest.mark.parametrize("raised", ["ValueError('no')", "SystemExit(1)", "KeyboardInterrupt"])
@@ -174,7 +201,12 @@ def test_instances_of_a_class_that_cannot_be_loaded_are_named_with_that_reason(
     reborn, report = start(published(store, replace(broken, id="broken", seq=2)).id)
     assert reborn.user_ns["other"] == 1
     assert set(reasons(report)) == {"C", "c"}
-    assert reasons(report)["c"].startswith("it needs something else: ")
+    assert reasons(report)["c"].startswith("it needs C: chunk 0000")
+    assert "C" not in reborn.user_ns  # it is lost, while `c` waits for another C
+    assert checkpoint_of(reborn.user_ns["c"]) == "broken"
+    interactive.run(reborn, "class C: pass")
+    restore.on_request(reborn, store, store.manifest("broken"), ["c"])
+    assert type(reborn.user_ns["c"]) is reborn.user_ns["C"]
 
 
 def test_a_package_that_is_gone_is_named(
@@ -315,7 +347,7 @@ class TestLoadingCodeUsesGlobals:
     ) -> None:
         interactive.run(shell, self.NEEDY, required)
         reborn, report = start(interactive.save(shell, store).id)
-        assert "needy" not in reborn.user_ns
+        assert checkpoint_of(reborn.user_ns["needy"]) is not None
         assert reborn.user_ns["other"] == [1]
         assert reasons(report)["needy"].startswith(reason)
 
@@ -464,7 +496,7 @@ class TestInsideACall:
         interactive.run(shell, "rows = [3, 1, 2]; other = 1")
         saved = self.sorting(shell, store, seq=1)
         reborn, report = start(saved.id)
-        assert "rows" not in reborn.user_ns
+        assert checkpoint_of(reborn.user_ns["rows"]) == saved.id
         assert reborn.user_ns["other"] == 1
         assert f"%checkpoint restore {saved.id} rows" in reasons(report)["rows"]
 
