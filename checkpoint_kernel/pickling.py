@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 import cloudpickle
 import dill
 
-from . import arrays, kinds, rebuild, tensors
+from . import arrays, kinds, rebuild, registry, tensors
 from .refusals import Unsavable, refusal_for
 
 PROTOCOL: Final = 5
@@ -171,6 +171,11 @@ class _Reductions:
             refusal = refusal_for(cls)
             assert refusal is not None
             raise Unsavable(f"{cls.__module__}.{cls.__qualname__}", refusal)
+        if kind == kinds.REDUCED:
+            # A lock, a file or a database changes where no reference leads.
+            self._saw(obj)
+            self._opened()
+            return None
         key = self._definitions.key_of(obj)
         if key is not None:
             self._needs.add(key)
@@ -181,6 +186,9 @@ class _Reductions:
 
     def _reduce(self, obj: Any) -> Any:
         cls = type(obj)
+        reducer = registry.known.get(cls)
+        if reducer is not None:
+            return reducer(obj)
         if cls is types.FunctionType:
             return self._reduce_function(obj)
         if cls is types.CellType:

@@ -24,7 +24,7 @@ class Refusal:
     """Why objects of a type are not saved, and what to do instead."""
 
     reason: str
-    remedy: str = _AGAIN
+    remedy: str | None = _AGAIN
 
 
 class Unsavable(Exception):

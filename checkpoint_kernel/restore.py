@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from . import history_blocks, memory, namespace, pickling, session, tensors
+from . import history_blocks, memory, namespace, pickling, registrations, session, tensors
 from .chunk_reader import useful_threads
 from .contract import DEATHS
 from .flight_recorder import FlightRecorder
@@ -211,6 +211,8 @@ def load(
                 loader.unit(unit.id)
             except CannotLoad as why:
                 outcome.failed.update(dict.fromkeys(filter(wanted, unit.names), str(why)))
+        if not prefer_live:
+            outcome.failed.update(registrations.bring_back(checkpoint, loader.unit, CannotLoad))
     return outcome
 
 
