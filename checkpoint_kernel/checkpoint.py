@@ -292,6 +292,7 @@ class Checkpointer:
             units=(),
             skipped=(),
             left_behind=self.left_behind,
+            partly=() if self.settled.newest is None else self.settled.newest.partly,
             python=platform.python_version(),
         )
         return Facts(
@@ -571,9 +572,17 @@ def write(
         [*selected.skipped, *registrations.said(partition.skipped), *frames.skipped, *lost],
         key=lambda entry: entry.name,
     )
+    # What is carried over has the stubs that it had.
+    names = {name for unit in carried for name in unit.names}
+    partly = sorted(
+        [*(one for one in facts.template.partly if one.name in names),
+         *registrations.said(partition.partly), *frames.partly],
+        key=lambda entry: entry.name,
+    )  # fmt: skip
     drafts = [*partition.units, *frames.units, _session_draft(shell)]
     state = commit.State(
-        replace(facts.template, skipped=tuple(skipped)), drafts, carried, partition,
+        replace(facts.template, skipped=tuple(skipped), partly=tuple(partly)),
+        drafts, carried, partition,
         facts.proved.clean,
         [memory for known in facts.proved.units for memory in known.memory],
     )  # fmt: skip

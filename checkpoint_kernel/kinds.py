@@ -60,8 +60,9 @@ def kind_of(cls: type) -> int:
     """How `persistent_id` treats objects of a type; looked up once for each type."""
     if registry.find(cls) is not None:
         kind = REDUCED
-    elif refusal_for(cls) is not None:
+    elif (refusal := refusal_for(cls)) is not None:
         kind = REFUSED
+        registry.known[cls] = registry.Reducer.refusing(refusal)
     elif issubclass(cls, types.FunctionType):
         kind = FUNCTION
     elif issubclass(cls, type):

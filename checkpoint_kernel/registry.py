@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .refusals import Refusal, Unsavable
+from .refusals import Refusal, Refused, Unsavable, type_name
 
 Save = Callable[[Any], Any]
 Load = Callable[[Any], Any]
@@ -41,10 +41,18 @@ class Reducer:
         except (Unsavable, RecursionError, MemoryError):
             raise
         except Exception as why:
-            cls = type(obj)
             said = f"{type(why).__name__}: {' '.join(str(why).split())[:300]}"
             refusal = Refusal(f"its reducer {self.name} failed: {said}", None)
-            raise Unsavable(f"{cls.__module__}.{cls.__qualname__}", refusal) from why
+            raise Unsavable(type_name(obj), refusal) from why
+
+    @classmethod
+    def refusing(cls, refusal: Refusal) -> Reducer:
+        """For objects that cannot be saved."""
+
+        def reduce(obj: Any) -> Any:
+            raise Refused(type_name(obj), refusal)
+
+        return cls("", reduce, True)
 
 
 @dataclass(frozen=True)
