@@ -22,6 +22,7 @@ import cloudpickle
 import dill
 
 from . import arrays, kinds, rebuild, registry, tensors
+from . import reducers as reducers  # which tells the registry what we know
 from .refusals import Refused, Unsavable
 from .stub import Stub
 
@@ -195,7 +196,12 @@ class _Reductions:
         reducer = registry.known.get(cls)
         if reducer is not None:
             try:
-                return reducer(obj)
+                reduced = reducer(obj)
+                if type(reduced) is registry.Partly:
+                    self._partly.append(reduced.lost)
+                    return reduced.reduction
+                if reduced is not NotImplemented:
+                    return reduced
             except Refused as why:
                 if id(obj) in self._roots:
                     raise
