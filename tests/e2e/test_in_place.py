@@ -13,7 +13,8 @@ def test_without_a_snapshot_process_the_state_is_saved_and_restored_all_the_same
         "from checkpoint_kernel import snapshot\nsnapshot.available = lambda: 'the test says so'"
     ).ok()
     result = notebook.run(
-        "import threading\nlock = threading.Lock(); g = (i for i in []); x = [1]; y = [x, g]; f = open('/dev/null')"
+        "import threading\nlock = threading.Lock(); f = open('/dev/null')\n"
+        "g = (i for i in []); x = [1]; y = [x, g]"
     ).ok()
     assert result.text == ""
     wait_for_checkpoint(notebook, result.execution_count)
