@@ -83,13 +83,11 @@ def stand_in() -> frozenset[int]:
     global _facts
     places, sockets = {}, {}
     for number, (offset, status) in _noted.items():
-        place = _place(number, offset, status)
-        if stat.S_ISREG(status.st_mode) or place.path in _DEVICES:
-            try:
+        with suppress(OSError):  # above a limit that was lowered: it is closed as all others
+            place = _place(number, offset, status)
+            if stat.S_ISREG(status.st_mode) or place.path in _DEVICES:
                 _replace(number, offset)
-            except OSError:
-                continue  # above a limit that was lowered: it is closed as all others
-            places[number] = place
+                places[number] = place
     for entry in os.scandir("/proc/self/fd"):
         number = int(entry.name)
         with suppress(OSError):
@@ -112,11 +110,8 @@ def _replace(number: int, offset: int) -> None:
 
 
 def _place(number: int, offset: int, status: os.stat_result) -> Place:
-    path: str | None = None
-    with suppress(OSError):
-        named = Path(f"/proc/self/fd/{number}").readlink()
-        if named.is_absolute() and status.st_nlink > 0:
-            path = str(named)
+    named = Path(f"/proc/self/fd/{number}").readlink()  # OSError where there is no such list
+    path = str(named) if named.is_absolute() and status.st_nlink > 0 else None
     return Place(path, offset, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
