@@ -18,10 +18,13 @@ from typing import Any, Final
 
 from cloudpickle.cloudpickle import _should_pickle_by_reference
 
-from .refusals import refusal_for
+from . import registry
+from .hidden_state import has_hidden_state
+from .refusals import Refusal, refusal_for
 
 # ATOMIC and LEAF have no parts that could be shared. An ATOMIC object can never change either.
-PLAIN, ATOMIC, LEAF, FUNCTION, CLASS, MODULE, REFUSED = range(7)
+# REDUCED: `registry` knows how.
+PLAIN, ATOMIC, LEAF, FUNCTION, CLASS, MODULE, REFUSED, REDUCED = range(8)
 
 _LEAVES: Final = (
     str, int, float, complex, bool, bytes, type(None), type(...), type(NotImplemented), range,
@@ -50,13 +53,21 @@ _LEAVES_BY_NAME: Final = (
     ("torch", "Size"),
 )
 
+# `pickling` knows how.
+_REDUCED_ELSEWHERE: Final = frozenset({types.CellType, memoryview})
+_HIDDEN: Final = Refusal("it has a state that pickle cannot reach")
+
 known: dict[type, int] = {}
+registry.caches.append(known)
 
 
 def kind_of(cls: type) -> int:
     """How `persistent_id` treats objects of a type; looked up once for each type."""
-    if refusal_for(cls) is not None:
+    if registry.find(cls) is not None:
+        kind = REDUCED
+    elif (refusal := refusal_for(cls)) is not None:
         kind = REFUSED
+        registry.known[cls] = registry.Reducer.refusing(refusal)
     elif issubclass(cls, types.FunctionType):
         kind = FUNCTION
     elif issubclass(cls, type):
@@ -69,6 +80,9 @@ def kind_of(cls: type) -> int:
         for module, name in _LEAVES_BY_NAME
     ):
         kind = ATOMIC if _is_immutable(cls) else LEAF
+    elif cls not in _REDUCED_ELSEWHERE and has_hidden_state(cls):
+        kind = REFUSED
+        registry.known[cls] = registry.Reducer.refusing(_HIDDEN)
     else:
         kind = PLAIN
     known[cls] = kind

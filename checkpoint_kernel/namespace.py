@@ -83,8 +83,9 @@ def select(
 def _still_there(name: str, stub: Stub) -> Skipped:
     """What a Stub stands for is in another checkpoint."""
     return Skipped(
-        name, stub._stub_what, stub._stub_reason, stub._stub_remedy, stub._stub_checkpoint
-    )
+        name, stub._stub_what, stub._stub_reason, stub._stub_remedy,
+        checkpoint=stub._stub_checkpoint,
+    )  # fmt: skip
 
 
 def _matching(name: str, patterns: tuple[str, ...]) -> str | None:

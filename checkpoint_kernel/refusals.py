@@ -7,28 +7,35 @@ Covers types that are recognised by class; objects that fail on their own say so
 
 from __future__ import annotations
 
-import _thread
 import io
 import socket
 import subprocess
 import sys
 import threading
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Final
+
+from .stub import Stub
 
 _AGAIN = "run the cell that made it again"
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why objects of a type are not saved, and what to do instead."""
+    """Why objects of a type are not saved, and what to do instead.
+
+    `bound`: a variable that is one is a stub after a restore, instead of nothing.
+    """
 
     reason: str
-    remedy: str = _AGAIN
+    remedy: str | None = _AGAIN
+    bound: bool = False
 
 
 class Unsavable(Exception):
-    """An object of a refused type was reached. `what` is the type's name."""
+    """An object was reached that cannot be saved. `what` is the type's name."""
 
     def __init__(self, what: str, refusal: Refusal) -> None:
         super().__init__(f"{what}: {refusal.reason}")
@@ -36,10 +43,34 @@ class Unsavable(Exception):
         self.refusal = refusal
 
 
+class Refused(Unsavable):
+    """It is to be expected of such an object: inside of another one, a stub takes its place."""
+
+
+_module_of: Final[Callable[[type], object]] = type.__dict__["__module__"].__get__
+_name_of: Final[Callable[[type], str]] = type.__dict__["__qualname__"].__get__
+
+
+def type_name(value: Any) -> str:
+    """A type as people write it: `pandas.DataFrame`, `int`; of a stub, what it stands for."""
+    cls = type(value)
+    if cls is Stub:
+        return str(value._stub_what)
+    try:
+        module, name = _module_of(cls), _name_of(cls)  # and no metaclass's
+    except AttributeError:
+        return "object"
+    if not isinstance(module, str) or module in ("builtins", "__main__"):
+        return name
+    return f"{module.split('.')[0]}.{name}"
+
+
 _RUNNING = Refusal("its position is inside running code, which ends with the process")
-_LOCK = Refusal("it belongs to threads of the process that died")
-_SOCKET = Refusal("a network connection ends with its process")
-_CONNECTION = Refusal("a database connection ends with its process", "connect again")
+_SOCKET = Refusal("a network connection ends with its process", "connect again", bound=True)
+_CONNECTION = Refusal("a database connection ends with its process", "connect again", bound=True)
+_HASH = Refusal("the state of a digest cannot be read", "hash the data again")
+_TABLE = Refusal("it does not tell what it reads or writes", "make it again: csv.reader(f)")
+_SHARED = Refusal("it is shared with processes that end with this one", "make a new one")
 _FILE = Refusal("an open file ends with its process", "open it again")
 _PROCESS = Refusal("it stands for a running process or thread")
 _FUTURE = Refusal("whoever would complete it ends with the process")
@@ -50,13 +81,6 @@ _BY_TYPE: dict[type, Refusal] = {
     types.AsyncGeneratorType: _RUNNING,
     types.FrameType: _RUNNING,
     types.TracebackType: _RUNNING,
-    _thread.LockType: _LOCK,
-    type(threading.RLock()): _LOCK,
-    threading.Condition: _LOCK,
-    threading.Event: _LOCK,
-    threading.Semaphore: _LOCK,
-    threading.BoundedSemaphore: _LOCK,
-    threading.Barrier: _LOCK,
     threading.Thread: _PROCESS,
     subprocess.Popen: _PROCESS,
     socket.socket: _SOCKET,
@@ -84,6 +108,26 @@ _BY_NAME: dict[tuple[str, str], Refusal] = {
     ("zmq", "Socket"): _SOCKET,
     ("zmq", "Context"): _SOCKET,
     ("http.client", "HTTPConnection"): _SOCKET,
+    ("_csv", "Reader"): _TABLE,
+    ("_csv", "Writer"): _TABLE,
+    ("_hashlib", "HASH"): _HASH,
+    ("_hashlib", "HMAC"): _HASH,
+    ("_blake2", "blake2b"): _HASH,
+    ("_blake2", "blake2s"): _HASH,
+    ("ssl", "SSLContext"): Refusal("its certificates cannot be read", "make a new one"),
+    ("multiprocessing.synchronize", "SemLock"): _SHARED,
+    ("multiprocessing.synchronize", "Condition"): _SHARED,
+    ("multiprocessing.synchronize", "Event"): _SHARED,
+    ("multiprocessing.synchronize", "Barrier"): _SHARED,
+    ("multiprocessing.queues", "Queue"): _SHARED,
+    ("multiprocessing.queues", "SimpleQueue"): _SHARED,
+    ("multiprocessing.managers", "BaseManager"): _SHARED,
+    ("multiprocessing.managers", "BaseProxy"): _SHARED,
+    ("multiprocessing.sharedctypes", "SynchronizedBase"): _SHARED,
+    ("redis.client", "Redis"): _CONNECTION,
+    ("redis.connection", "ConnectionPool"): _CONNECTION,
+    ("redis.connection", "Connection"): _CONNECTION,
+    ("pymongo.mongo_client", "MongoClient"): _CONNECTION,
 }
 
 
@@ -97,4 +141,17 @@ def refusal_for(cls: type) -> Refusal | None:
         refused = getattr(loaded, name, None)
         if isinstance(refused, type) and issubclass(cls, refused):
             return refusal
-    return None
+    return _CONNECTION if _is_of_a_database(cls) else None
+
+
+def _is_of_a_database(cls: type) -> bool:
+    """A driver's connection or cursor, as PEP 249 describes them; no class of the notebook's."""
+    name, has = _name_of(cls).lower(), _has(cls)
+    if _module_of(cls) == "__main__":
+        return False
+    connects = name.endswith("connection") and has("cursor", "commit", "rollback", "close")
+    return connects or (name.endswith("cursor") and has("execute", "fetchone", "fetchall", "close"))
+
+
+def _has(cls: type) -> Callable[..., bool]:
+    return lambda *names: all(callable(getattr(cls, name, None)) for name in names)

@@ -38,6 +38,8 @@ from . import (
     namespace,
     needs,
     pickling,
+    rebuild,
+    registrations,
     session,
     stand_ins,
     tensors,
@@ -51,7 +53,8 @@ from .load_limit import LoadingHangs, LoadLimit
 from .manifest import Manifest, ManifestError, Unit
 from .mapped_memory import COPY_BYTES, NEVER_BELOW_BYTES, Maps, map_from, room_for_maps
 from .session import NotRestored, RestoreReport
-from .store import Reader, Store, StoreError
+from .store import Payload, Reader, Store, StoreError
+from .stub import Stub
 from .unchanged import Known
 
 # Of what is left below the cap, a restore may fill so much with copies of small arrays.
@@ -82,6 +85,7 @@ class Outcome:
     failed: dict[str, CannotLoad] = field(default_factory=dict)  # by name
     older: dict[str, str] = field(default_factory=dict)  # name -> "3.1 s older"
     on_cpu: dict[str, str] = field(default_factory=dict)  # name -> "cuda:0 (there is none)"
+    partly: list[NotRestored] = field(default_factory=list)  # what it needs outside is gone
     mapped: list[Known] = field(default_factory=list)  # units with storages that are mapped
     modules: dict[str, set[str]] = field(default_factory=dict)  # that a restored name refers to
     other_versions: tuple[str, ...] = ()  # as in the report
@@ -278,7 +282,8 @@ def load(
         loader.awaited = awaited
         if limit is not None:
             loader.about_to_load, loader.loaded, loader.hung = limit.begin, limit.end, hung
-        outcome = Outcome(loader.bound, {}, loader.older, loader.on_cpu, loader.mapped)
+        outcome = Outcome(loader.bound, {}, loader.older, loader.on_cpu)
+        outcome.partly, outcome.mapped = loader.partly, loader.mapped
         for unit in units:
             try:
                 loader.unit(unit.id)
@@ -291,7 +296,13 @@ def load(
             else:
                 used = loader.modules.get(unit.id, set())
                 outcome.modules.update(dict.fromkeys(filter(wanted, unit.names), used))
+        if not prefer_live:
+            outcome.failed.update(registrations.bring_back(checkpoint, loader.unit, CannotLoad))
+        outcome.failed.update({name: why for name, why in loader.gone.items() if wanted(name)})
         outcome.other_versions = _other_versions(checkpoint, outcome, lambda: loader.saved_with)
+    for one in checkpoint.skipped:
+        if one.stub and wanted(one.name) and namespace.identity(main, one.name) is None:
+            namespace.bind(main, one.name, Stub(one.type, one.reason, one.remedy))
     return outcome
 
 
@@ -380,6 +391,8 @@ class _Loader:
         self.older: dict[str, str] = {}
         self.on_cpu: dict[str, str] = {}
         self.mapped: list[Known] = []
+        self.gone: dict[str, CannotLoad] = {}  # variables of loaded units: why they are not back
+        self.partly: list[NotRestored] = []
         self.doubtful = True
         self.plain = False
         self.awaited: AbstractSet[str] = frozenset()  # names to be bound if they are loaded
@@ -418,6 +431,8 @@ class _Loader:
             if self._under_way:  # a death from here on is no longer this one's
                 self.about_to_load(self.units[self._under_way[-1]])
         for name in self.units[id].names:
+            if name not in self._loaded[id]:
+                continue
             if not (self.wanted(name) or name in self.awaited):
                 continue
             self._bind(name, self._loaded[id][name])
@@ -492,9 +507,7 @@ class _Loader:
         try:
             payload = self._store.read_payload(unit.payload, self._reader)
             with foreign_code.saved_under(self._checkpoint.python):
-                values = pickling.load(
-                    unit.codec, payload.stream, payload.buffers, self._main, self, modules, plain
-                )
+                values = self._values(unit, payload, modules, plain)
         except BaseException:
             tensors.left_on_cpu()  # forgets them: they are not back at all
             raise
@@ -504,6 +517,31 @@ class _Loader:
             self.mapped.append(Known(unit, False, {}, {}, payload.mapped))
         names = unit.names or unit.hidden
         self._store.verification.add(self._checkpoint.id, names, payload.unverified, self._reader)
+        return values
+
+    def _values(
+        self, unit: Unit, payload: Payload, modules: set[str], plain: bool
+    ) -> dict[str, Any]:
+        """Variables of a unit. Where a file that one of them needs is gone, that variable is
+        missing; one that only holds what needs the file, holds a stub."""
+        given = unit.codec, payload.stream, payload.buffers, self._main, self, modules, plain
+        try:
+            return pickling.load(*given)
+        except rebuild.NotThere:
+            gone: list[Stub] = []
+            rebuild.stubs_for_missing.append(gone)
+            try:
+                values = pickling.load(*given)
+            finally:
+                rebuild.stubs_for_missing.pop()
+        itself = {name: value for name, value in values.items() if type(value) is Stub}
+        for name, stub in itself.items():
+            self.gone[name] = CannotLoad(stub._stub_reason, stub._stub_remedy)
+            del values[name]
+        if not values:
+            raise CannotLoad("; ".join(dict.fromkeys(str(self.gone[name]) for name in itself)))
+        inside = {(s._stub_what, s._stub_reason, s._stub_remedy) for s in gone}
+        self.partly += [NotRestored(name, *why) for name in values for why in sorted(inside)]
         return values
 
     def _last_clean(self, unit: Unit) -> Unit:
@@ -582,6 +620,12 @@ def _report(
         seconds=time.time() - started,
         restored=tuple(sorted(outcome.values)),
         not_restored=tuple(missing),
+        partly=tuple(
+            NotRestored(s.name, s.type, s.reason, s.remedy)
+            for s in checkpoint.partly
+            if s.name in outcome.values
+        )
+        + tuple(one for one in outcome.partly if one.name in outcome.values),
         older=tuple(f"{name} ({by})" for name, by in sorted(outcome.older.items())),
         on_cpu=tuple(f"{name}: {device}" for name, device in sorted(outcome.on_cpu.items())),
         other_versions=outcome.other_versions,
