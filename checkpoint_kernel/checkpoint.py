@@ -34,6 +34,7 @@ from . import (
     pickling,
     prune,
     rebuild,
+    registrations,
     safe_point,
     session,
     snapshot,
@@ -46,6 +47,7 @@ from .blame import Blame
 from .cadence import Cadence, Changed
 from .carry_over import CarryOver, Proved
 from .contract import SESSIONS
+from .entry_points import EntryPoints
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .manifest import LeftBehind, Manifest, Skipped
@@ -117,6 +119,7 @@ class Checkpointer:
         self._room_at_fork = 0  # bytes below the cap
         self._too_large: dict[str, tuple[int, Skipped]] = {}  # in place, by name: which object
         self.carry_over = CarryOver()
+        self.entry_points = EntryPoints()
         self._staging = staging.Staging()
         self._collections = snapshot.DeferredCollections()
         self._said: set[str] = set()
@@ -208,6 +211,7 @@ class Checkpointer:
         self, reason: str, position: Position, forks: bool, short: memory.Shortage | None
     ) -> bool:
         started = time.perf_counter()
+        self._announce(*self.entry_points.call_due())
         if short is not None and not short.in_place:
             self._trouble(short.said)
             return False
@@ -288,6 +292,7 @@ class Checkpointer:
             units=(),
             skipped=(),
             left_behind=self.left_behind,
+            partly=() if self.settled.newest is None else self.settled.newest.partly,
             python=platform.python_version(),
         )
         return Facts(
@@ -546,6 +551,7 @@ def write(
     for known in facts.proved.units:
         for name in known.identities:
             selected.roots.pop(name, None)
+    selected.roots.update(registrations.roots())
 
     def progress(names: list[str], limit_s: float = snapshot.UNIT_LIMIT_S) -> None:
         limit(limit_s)
@@ -563,12 +569,20 @@ def write(
     limit(snapshot.DEADLINE_S)
     carried, lost = commit.carried_over(facts.proved.units, partition)
     skipped = sorted(
-        [*selected.skipped, *partition.skipped, *frames.skipped, *lost],
+        [*selected.skipped, *registrations.said(partition.skipped), *frames.skipped, *lost],
         key=lambda entry: entry.name,
     )
+    # What is carried over has the stubs that it had.
+    names = {name for unit in carried for name in unit.names}
+    partly = sorted(
+        [*(one for one in facts.template.partly if one.name in names),
+         *registrations.said(partition.partly), *frames.partly],
+        key=lambda entry: entry.name,
+    )  # fmt: skip
     drafts = [*partition.units, *frames.units, _session_draft(shell)]
     state = commit.State(
-        replace(facts.template, skipped=tuple(skipped)), drafts, carried, partition,
+        replace(facts.template, skipped=tuple(skipped), partly=tuple(partly)),
+        drafts, carried, partition,
         facts.proved.clean,
         [memory for known in facts.proved.units for memory in known.memory],
     )  # fmt: skip

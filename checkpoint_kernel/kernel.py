@@ -66,6 +66,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         """Restore, then serve. Messages are answered only after this."""
         self._pid = os.getpid()
         self._open_store()
+        if self.checkpointer is not None:
+            self.checkpointer.entry_points.begin()
         self._others = Others()  # before threads of the user's are restored
         self._restore()
         self.shell.register_magics(CheckpointMagics(self.shell, self))

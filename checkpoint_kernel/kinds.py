@@ -18,10 +18,12 @@ from typing import Any, Final
 
 from cloudpickle.cloudpickle import _should_pickle_by_reference
 
+from . import registry
 from .refusals import refusal_for
 
 # ATOMIC and LEAF have no parts that could be shared. An ATOMIC object can never change either.
-PLAIN, ATOMIC, LEAF, FUNCTION, CLASS, MODULE, REFUSED = range(7)
+# REDUCED: `registry` knows how.
+PLAIN, ATOMIC, LEAF, FUNCTION, CLASS, MODULE, REFUSED, REDUCED = range(8)
 
 _LEAVES: Final = (
     str, int, float, complex, bool, bytes, type(None), type(...), type(NotImplemented), range,
@@ -51,12 +53,16 @@ _LEAVES_BY_NAME: Final = (
 )
 
 known: dict[type, int] = {}
+registry.caches.append(known)
 
 
 def kind_of(cls: type) -> int:
     """How `persistent_id` treats objects of a type; looked up once for each type."""
-    if refusal_for(cls) is not None:
+    if registry.find(cls) is not None:
+        kind = REDUCED
+    elif (refusal := refusal_for(cls)) is not None:
         kind = REFUSED
+        registry.known[cls] = registry.Reducer.refusing(refusal)
     elif issubclass(cls, types.FunctionType):
         kind = FUNCTION
     elif issubclass(cls, type):

@@ -12,11 +12,12 @@ import io
 import time
 import types
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from . import pickling, units
 from .manifest import Skipped
+from .refusals import Refused
 
 # Functions that began a recursion, and those that are at work in it.
 _OUTERMOST: Final = 10
@@ -40,6 +41,7 @@ class Frames:
 
     units: list[units.Draft]
     skipped: list[Skipped]
+    partly: list[Skipped] = field(default_factory=list)  # with stubs inside them
 
 
 def drafts(
@@ -67,6 +69,7 @@ def drafts(
             draft.pickled = pickling.dump(
                 draft.root, main, partition.definitions, observer,
                 new_stream=lambda: _Bounded(deadline, limit_bytes),
+                variables=[value for one in held.values() for value in one.values()],
             )  # fmt: skip
         except _TooMuch:
             return _TOO_MUCH
@@ -75,8 +78,8 @@ def drafts(
         return draft
 
     draft = pickle(held, _LIMIT_S, _LIMIT_BYTES)
-    if isinstance(draft, str):
-        good = _one_by_one(held, pickle, result.skipped)
+    if isinstance(draft, str) or (draft.pickled and draft.pickled.partly):
+        good = _one_by_one(held, pickle, result)
         # All of them were within the limits, with little to spare perhaps.
         draft = pickle(good, 2 * _LIMIT_S, 2 * _LIMIT_BYTES)
     if isinstance(draft, str):
@@ -112,9 +115,10 @@ def _chosen(
 def _one_by_one(
     held: Locals,
     pickle: Callable[[Locals, float, int], units.Draft | str],
-    skipped: list[Skipped],
+    result: Frames,
 ) -> Locals:
-    """The locals that can be saved. Each object is tried once."""
+    """The locals that can be saved, and in `result` what of them cannot. Each object is tried
+    once."""
     left_s, left_bytes = _LIMIT_S, _LIMIT_BYTES
     refused: dict[int, str | None] = {}
     good: Locals = {name: {} for name in held}
@@ -131,13 +135,22 @@ def _one_by_one(
                 left_s -= time.monotonic() - started
                 if isinstance(tried, units.Draft) and tried.pickled is not None:
                     left_bytes -= len(tried.pickled.stream)
+                    result.partly += [
+                        Skipped(f"{name}.{key}", part.what, *_why(part))
+                        for part in tried.pickled.partly
+                    ]
                 refused[id(value)] = tried if isinstance(tried, str) else None
             reason = refused[id(value)]
             if reason is None:
                 good[name][key] = value
             else:
-                skipped.append(Skipped(f"{name}.{key}", units.type_name(value), reason))
+                what = units.type_name(value)
+                result.skipped.append(Skipped(f"{name}.{key}", what, reason))
     return good
+
+
+def _why(part: Refused) -> tuple[str, str | None]:
+    return part.refusal.reason, part.refusal.remedy
 
 
 def _from_both_ends(names: Iterable[str]) -> Iterator[str]:

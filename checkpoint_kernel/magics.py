@@ -80,6 +80,8 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         )
         for skipped in saved.skipped:
             print(f"not saved: {skipped.name} ({skipped.type}): {skipped.reason}")
+        for line in notice.partly_back(saved.partly, "saved"):
+            print(line)
 
     def _list(self, _arguments: list[str]) -> None:
         store = self._kernel.the_store()

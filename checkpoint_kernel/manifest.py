@@ -62,6 +62,7 @@ class Skipped:
     type: str
     reason: str
     remedy: str | None = None
+    stub: bool = False  # a restore binds a stub to the name, which says this when it is used
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class Manifest:
     skipped: tuple[Skipped, ...]
     pending: tuple[str, ...] = ()  # names that follow in the next checkpoint
     left_behind: tuple[LeftBehind, ...] = ()  # by restores before it, and not saved since
+    # Variables that are saved with a stub in the place of a part; type, reason and remedy are its.
+    partly: tuple[Skipped, ...] = ()
     python: str = ""
     format: int = FORMAT
 
@@ -161,9 +164,10 @@ def decode(data: bytes, key: bytes, where: str) -> Manifest:
             )
         units = tuple(Unit(**_known(Unit, unit)) for unit in raw.pop("units"))
         skipped = tuple(Skipped(**_known(Skipped, entry)) for entry in raw.pop("skipped"))
+        partly = tuple(Skipped(**_known(Skipped, entry)) for entry in raw.pop("partly", ()))
         left = tuple(LeftBehind(**_known(LeftBehind, e)) for e in raw.pop("left_behind", ()))
         fields = _known(Manifest, raw)
-        return Manifest(**fields, units=units, skipped=skipped, left_behind=left)
+        return Manifest(**fields, units=units, skipped=skipped, left_behind=left, partly=partly)
     except (ValueError, KeyError, TypeError, AttributeError) as why:
         raise DamagedManifest(f"manifest {where}: signed by us, but malformed: {why!r}") from why
 

@@ -17,7 +17,7 @@ from typing import Any
 from . import death_text, left_behind
 from .checkpoint import Settled
 from .contract import DEATHS
-from .manifest import Manifest
+from .manifest import Manifest, Skipped
 from .session import NotRestored, RestoreReport, Session
 from .verification import Damage
 from .words import age, size
@@ -118,6 +118,7 @@ def _restored(
         lines.append(f"  {listed(report.restored)}")
     lines += _missed_cells(checkpoint, death)
     lines += not_back(report.not_restored)
+    lines += partly_back(report.partly)
     lines += _later(report, checkpoint)
     lines += _different(report)
     if before_cell is not None:
@@ -159,6 +160,20 @@ def not_back(missing: Sequence[NotRestored]) -> list[str]:
         groups.setdefault((entry.type, entry.reason, entry.remedy), []).append(entry.name)
     return [
         f"not back: {listed(names)} ({kind}): {reason}" + (f"; {remedy}" if remedy else "")
+        for (kind, reason, remedy), names in groups.items()
+    ]
+
+
+def partly_back(parts: Sequence[NotRestored | Skipped], back: str = "back") -> list[str]:
+    """One line for each kind of part that is missing inside of variables."""
+    groups: dict[tuple[str, str, str | None], list[str]] = {}
+    for entry in parts:
+        groups.setdefault((entry.type, entry.reason, entry.remedy), []).append(entry.name)
+    return [
+        f"partly {back}: {listed(names)}: {'its' if len(names) == 1 else 'their'} part of type "
+        f"{kind} is not {back}: {reason}"
+        + (f"; {remedy}" if remedy else "")
+        + "; every use of it says so"
         for (kind, reason, remedy), names in groups.items()
     ]
 
@@ -231,6 +246,7 @@ def after_request(
     if report.restored:
         lines.append(f"  {listed(report.restored)}")
     lines += not_back(report.not_restored)
+    lines += partly_back(report.partly)
     lines += _later(report, checkpoint)
     lines += _different(report)
     lines += [f"{name} needs {listed(needed)}, not defined here: %checkpoint restore "
@@ -260,6 +276,7 @@ def status(settled: Settled, running: bool, stale: bool, off: str | None, record
                 [NotRestored(s.name, s.type, s.reason, s.remedy) for s in newest.skipped]
             )
         ]
+        lines += [f"  {line}" for line in partly_back(newest.partly, "saved")]
     if running:
         lines.append("A checkpoint is being written right now.")
     elif stale:

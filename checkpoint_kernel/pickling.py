@@ -14,15 +14,16 @@ import io
 import pickle
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import cloudpickle
 import dill
 
-from . import arrays, kinds, rebuild, tensors
-from .refusals import Unsavable, refusal_for
+from . import arrays, kinds, rebuild, registry, tensors
+from .refusals import Refused, Unsavable
+from .stub import Stub
 
 PROTOCOL: Final = 5
 
@@ -60,6 +61,7 @@ class Pickled:
     needs: set[str]  # keys of definitions
     codes: list[types.CodeType]  # of the functions in it
     memory: arrays.Memory
+    partly: list[Refused]  # what stubs stand for
     keep: Any = field(repr=False, default=None)  # the pickler: its memo keeps ids unique
 
 
@@ -125,9 +127,12 @@ class _Reductions:
     _memory: arrays.Memory
     _own_memory: set[int]
     _function_cells: set[int]
+    _roots: set[int]
+    _partly: list[Refused]
 
     def _start(
         self,
+        roots: Iterable[Any],
         main: dict[str, Any],
         definitions: Definitions,
         observer: Observer,
@@ -142,6 +147,8 @@ class _Reductions:
         self._memory = memory
         self._own_memory = set()
         self._function_cells = set()
+        self._roots = set(map(id, roots))
+        self._partly = []
 
     def persistent_id(self, obj: Any) -> tuple[str, ...] | None:
         cls = type(obj)
@@ -168,9 +175,13 @@ class _Reductions:
                 raise pickle.PicklingError(f"module {name} cannot be imported again")
             return ("module", name)
         if kind == kinds.REFUSED:
-            refusal = refusal_for(cls)
-            assert refusal is not None
-            raise Unsavable(f"{cls.__module__}.{cls.__qualname__}", refusal)
+            self._opened()
+            return None
+        if kind == kinds.REDUCED:
+            # A lock, a file or a database changes where no reference leads.
+            self._saw(obj)
+            self._opened()
+            return None
         key = self._definitions.key_of(obj)
         if key is not None:
             self._needs.add(key)
@@ -181,6 +192,15 @@ class _Reductions:
 
     def _reduce(self, obj: Any) -> Any:
         cls = type(obj)
+        reducer = registry.known.get(cls)
+        if reducer is not None:
+            try:
+                return reducer(obj)
+            except Refused as why:
+                if id(obj) in self._roots:
+                    raise
+                self._partly.append(why)
+                return (Stub, (why.what, why.refusal.reason, why.refusal.remedy))
         if cls is types.FunctionType:
             return self._reduce_function(obj)
         if cls is types.CellType:
@@ -262,15 +282,18 @@ def dump(
     observer: Observer,
     in_band_bytes: int = arrays.IN_BAND_BYTES,
     new_stream: Callable[[], io.BytesIO] = io.BytesIO,
+    variables: Iterable[Any] | None = None,
 ) -> Pickled:
     """Serialize a unit, by C where possible and by dill where not.
 
     Memory of `in_band_bytes` and more becomes a buffer, beside the stream; `new_stream` makes
-    what that is written to, 64 KB at a time.
-    Raises `Unsavable` for objects that are refused by type, otherwise what pickling raised;
+    what that is written to, 64 KB at a time. An object that is refused by type has a stub in its
+    place, unless it is one of the `variables` (the values of `root`).
+    Raises `Unsavable` for those, otherwise what pickling raised;
     when both picklers failed, the error of the C pickler, which users know.
     """
-    given = root, main, definitions, observer, in_band_bytes
+    variables = root.values() if variables is None else variables
+    given = root, variables, main, definitions, observer, in_band_bytes
     try:
         return _dump(_FastPickler, "pickle", *given, new_stream())
     except (Unsavable, RecursionError, MemoryError):
@@ -289,6 +312,7 @@ def _dump(
     pickler_class: Any,
     codec: str,
     root: dict[str, Any],
+    variables: Iterable[Any],
     main: dict[str, Any],
     definitions: Definitions,
     observer: Observer,
@@ -297,7 +321,7 @@ def _dump(
 ) -> Pickled:
     buffers: list[pickle.PickleBuffer] = []
     pickler = pickler_class(out, protocol=PROTOCOL, buffer_callback=buffers.append)
-    pickler._start(main, definitions, observer, arrays.Memory(in_band_bytes))
+    pickler._start(variables, main, definitions, observer, arrays.Memory(in_band_bytes))
     # The C implementation's own dump: cloudpickle's rewrites RecursionError into its advice.
     if codec == "pickle":
         pickle.Pickler.dump(pickler, root)
@@ -307,7 +331,7 @@ def _dump(
     private = {index for index, buffer in enumerate(buffers) if id(buffer) in own}
     return Pickled(
         codec, out.getvalue(), buffers, private, pickler._needs, pickler._codes,
-        pickler._memory, keep=pickler
+        pickler._memory, pickler._partly, keep=pickler
     )  # fmt: skip
 
 
@@ -332,6 +356,18 @@ def load(
     unpickler._main, unpickler._resolver = main, resolver
     root: dict[str, Any] = unpickler.load()
     return root
+
+
+def try_to_load(pickled: Pickled, main: dict[str, Any], resolver: Resolver) -> None:
+    """Load a unit and throw it away; whatever loading raises."""
+    buffers = [buffer.raw() for buffer in pickled.buffers]
+    codes = len(rebuild.codes)
+    rebuild.trying.append(True)
+    try:
+        load(pickled.codec, bytes(pickled.stream), buffers, main, resolver)
+    finally:
+        rebuild.trying.pop()
+        del rebuild.codes[codes:]
 
 
 class _References:

@@ -36,6 +36,9 @@ def new_code(*fields: Any) -> types.CodeType:
     return code
 
 
+# Not empty while what was saved is loaded on trial: nothing outside is to change by that.
+trying: list[bool] = []
+
 # Of functions that were loaded: their texts stand in no cell of this session.
 codes: list[types.CodeType] = []
 

@@ -14,26 +14,56 @@ import subprocess
 import sys
 import threading
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Final
+
+from .stub import Stub
 
 _AGAIN = "run the cell that made it again"
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why objects of a type are not saved, and what to do instead."""
+    """Why objects of a type are not saved, and what to do instead.
+
+    `bound`: a variable that is one is a stub after a restore, instead of nothing.
+    """
 
     reason: str
-    remedy: str = _AGAIN
+    remedy: str | None = _AGAIN
+    bound: bool = False
 
 
 class Unsavable(Exception):
-    """An object of a refused type was reached. `what` is the type's name."""
+    """An object was reached that cannot be saved. `what` is the type's name."""
 
     def __init__(self, what: str, refusal: Refusal) -> None:
         super().__init__(f"{what}: {refusal.reason}")
         self.what = what
         self.refusal = refusal
+
+
+class Refused(Unsavable):
+    """It is to be expected of such an object: inside of another one, a stub takes its place."""
+
+
+_module_of: Final[Callable[[type], object]] = type.__dict__["__module__"].__get__
+_name_of: Final[Callable[[type], str]] = type.__dict__["__qualname__"].__get__
+
+
+def type_name(value: Any) -> str:
+    """A type as people write it: `pandas.DataFrame`, `int`; of a stub, what it stands for."""
+    cls = type(value)
+    if cls is Stub:
+        return str(value._stub_what)
+    try:
+        module, name = _module_of(cls), _name_of(cls)  # and no metaclass's
+    except AttributeError:
+        return "object"
+    if not isinstance(module, str) or module in ("builtins", "__main__"):
+        return name
+    return f"{module.split('.')[0]}.{name}"
 
 
 _RUNNING = Refusal("its position is inside running code, which ends with the process")

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from . import history_blocks, memory, namespace, pickling, session, tensors
+from . import history_blocks, memory, namespace, pickling, registrations, session, tensors
 from .chunk_reader import useful_threads
 from .contract import DEATHS
 from .flight_recorder import FlightRecorder
@@ -33,6 +33,7 @@ from .manifest import Manifest, ManifestError, Unit
 from .mapped_memory import COPY_BYTES, NEVER_BELOW_BYTES, Maps, map_from, room_for_maps
 from .session import NotRestored, RestoreReport
 from .store import Reader, Store, StoreError
+from .stub import Stub
 from .unchanged import Known
 
 # Of what is left below the cap, a restore may fill so much with copies of small arrays.
@@ -211,6 +212,11 @@ def load(
                 loader.unit(unit.id)
             except CannotLoad as why:
                 outcome.failed.update(dict.fromkeys(filter(wanted, unit.names), str(why)))
+        if not prefer_live:
+            outcome.failed.update(registrations.bring_back(checkpoint, loader.unit, CannotLoad))
+    for one in checkpoint.skipped:
+        if one.stub and wanted(one.name) and namespace.identity(main, one.name) is None:
+            namespace.bind(main, one.name, Stub(one.type, one.reason, one.remedy))
     return outcome
 
 
@@ -444,6 +450,11 @@ def _report(
         seconds=time.time() - started,
         restored=tuple(sorted(outcome.values)),
         not_restored=tuple(missing),
+        partly=tuple(
+            NotRestored(s.name, s.type, s.reason, s.remedy)
+            for s in checkpoint.partly
+            if s.name in outcome.values
+        ),
         older=tuple(f"{name} ({by})" for name, by in sorted(outcome.older.items())),
         on_cpu=tuple(f"{name}: {device}" for name, device in sorted(outcome.on_cpu.items())),
     )

@@ -165,6 +165,7 @@ class RestoreReport:
     seconds: float | None = None
     restored: tuple[str, ...] = ()
     not_restored: tuple[NotRestored, ...] = ()
+    partly: tuple[NotRestored, ...] = ()  # back with a stub inside; type and reason are the part's
     older: tuple[str, ...] = ()  # "rows (3.1 s older)": a C call was changing the newest version
     on_cpu: tuple[str, ...] = ()  # "model: cuda:0 (there is none)": tensors that lost their device
     error: str | None = None  # when state is "failed": why nothing is back
@@ -222,6 +223,7 @@ def load_restore(directory: Path) -> RestoreReport | None:
     if raw is None:
         return None
     raw["not_restored"] = tuple(NotRestored(**_known(NotRestored, n)) for n in raw["not_restored"])
+    raw["partly"] = tuple(NotRestored(**_known(NotRestored, n)) for n in raw.get("partly", ()))
     return RestoreReport(**_known(RestoreReport, raw))
 
 

@@ -17,7 +17,7 @@ from . import aliases, arrays, closed, graphs, kinds, pickling, spool
 from .arrays import address_of
 from .manifest import Skipped
 from .pickling import Pickled
-from .refusals import Unsavable
+from .refusals import Refused, Unsavable, type_name
 from .staging import NotStaged
 from .store import BufferRef
 
@@ -86,22 +86,7 @@ class Partition:
     definitions: _Known = field(default_factory=lambda: _Known({}))
     identities: dict[str, int] = field(default_factory=dict)  # id of each definition, by key
     missed: list[str] = field(default_factory=list)  # variables whose device memory is not staged
-
-
-_module_of: Final[Callable[[type], object]] = type.__dict__["__module__"].__get__
-_name_of: Final[Callable[[type], str]] = type.__dict__["__qualname__"].__get__
-
-
-def type_name(value: Any) -> str:
-    """A type as people write it: `pandas.DataFrame`, `int`."""
-    cls = type(value)
-    try:
-        module, name = _module_of(cls), _name_of(cls)  # and no metaclass's
-    except AttributeError:
-        return "object"
-    if not isinstance(module, str) or module in ("builtins", "__main__"):
-        return name
-    return f"{module.split('.')[0]}.{name}"
+    partly: list[Skipped] = field(default_factory=list)  # variables with stubs inside them
 
 
 def partition(
@@ -146,6 +131,7 @@ class _Partitioner:
         self._drafts: list[Draft] = []
         self._skipped: list[Skipped] = []
         self._missed: list[str] = []
+        self._with_stubs: set[str] = set()  # names, of variables and definitions
         self._key_by_id: dict[int, str] = {}  # definitions: id(object) -> key
         self._definition_draft: dict[str, Draft] = {}
         self._queue: list[Draft] = []
@@ -229,9 +215,12 @@ class _Partitioner:
         self._drop_units_without_their_definitions(units, where)
         usable = {oid: key for oid, key in self._key_by_id.items() if key in where}
         identities = {key: oid for oid, key in usable.items()}
+        partly = [one for draft in units for one in self._parts_not_saved(draft)]
         # The picklers know us: a cycle would keep them, and every object that they saw.
         self._drafts, self._meetings, self._owner, self._current = [], {}, {}, None
-        return Partition(units, self._skipped, where, _Known(usable), identities, self._missed)
+        return Partition(
+            units, self._skipped, where, _Known(usable), identities, self._missed, partly
+        )
 
     def _count_bindings(self, roots: dict[str, Any], known_bad: dict[str, Skipped]) -> None:
         """References from our table, and from names by which a unit is found to be touched.
@@ -285,12 +274,15 @@ class _Partitioner:
         self._objects, self._again, self._open = [], {}, False
         try:
             draft.pickled = pickling.dump(draft.root, self._main, self, self, draft.in_band_bytes)
+            if draft.pickled.partly and self._parted(draft):
+                return
             draft.pickled.stream = self._hold(draft.pickled.stream)
             draft.closed = self._is_closed(draft)
         except Unsavable as why:
             if isinstance(why, NotStaged):
                 self._missed += draft.root
-            self._skip(draft, _refusal_text(draft, why), why.refusal.remedy)
+            stub = isinstance(why, Refused) and why.refusal.bound
+            self._skip(draft, _refusal_text(draft, why), why.refusal.remedy, stub)
         except RecursionError:
             self._skip(draft, "it is nested too deeply to be saved", None)
         except MemoryError:
@@ -300,6 +292,39 @@ class _Partitioner:
                 raise
             self._skip(draft, f"saving it failed: {one_line(why)}", None)
         self._drafts.append(draft)
+
+    def _parted(self, draft: Draft) -> bool:
+        """See that a unit with stubs in it can be loaded, and note in which variables they are.
+
+        True if these were joined from the start, and are pickled one by one to tell.
+        """
+        assert draft.pickled is not None
+        if draft.parts:
+            draft.pickled = None
+            self.forget()
+            self._queue += draft.parts
+            return True
+        if len(set(map(id, draft.root.values()))) == 1:
+            self._with_stubs.update(draft.root)
+        try:
+            pickling.try_to_load(draft.pickled, self._main, self)
+        except Exception as why:
+            # Whoever is given the stub uses it at once: an iterator, a class's constructor.
+            first = draft.pickled.partly[0]
+            raise Unsavable(first.what, first.refusal) from why
+        return False
+
+    def definition(self, key: str) -> Any:
+        """Resolver, for trials: the live definition."""
+        return self._definition_draft[key].root[key]
+
+    def _parts_not_saved(self, draft: Draft) -> Iterator[Skipped]:
+        assert draft.pickled is not None
+        for name in draft.root.keys() & self._with_stubs or draft.root.keys():
+            for part in dict.fromkeys((p.what, p.refusal) for p in draft.pickled.partly):
+                what, refusal = part
+                shown = name.strip("#").rsplit("-", 1)[0] if name.startswith("#") else name
+                yield Skipped(shown, what, refusal.reason, refusal.remedy)
 
     def _is_closed(self, draft: Draft) -> bool:
         pickled = draft.pickled
@@ -313,14 +338,14 @@ class _Partitioner:
             bindings = {**bindings, **{oid: bindings[oid] + again.count(oid) for oid in again}}
         return closed.is_closed(objects, self._again, bindings, pickled.buffers)
 
-    def _skip(self, draft: Draft, reason: str, remedy: str | None) -> None:
+    def _skip(self, draft: Draft, reason: str, remedy: str | None, stub: bool = False) -> None:
         draft.pickled = None
         self.forget()
         if draft.parts:  # perhaps they share nothing any more, and one is to blame
             self._queue += draft.parts
             return
         for name, value in draft.root.items():
-            self._skipped.append(Skipped(name, type_name(value), reason, remedy))
+            self._skipped.append(Skipped(name, type_name(value), reason, remedy, stub))
 
     def _merge(self, meetings: Iterable[tuple[Draft, Draft]]) -> None:
         """Pickle again, as one, the drafts that are connected by meetings."""
@@ -411,11 +436,10 @@ def _kind(value: Any) -> str:
 
 
 def _refusal_text(draft: Draft, why: Unsavable) -> str:
-    itself = any(
-        f"{type(value).__module__}.{type(value).__qualname__}" == why.what
-        for value in draft.root.values()
-    )
-    what = why.what.removeprefix("builtins.").removeprefix("_thread.")
+    itself = any(type_name(value) == why.what for value in draft.root.values())
+    what = why.what.removeprefix("_thread.")
+    if isinstance(why, Refused) and why.refusal.bound:
+        return why.refusal.reason
     if itself:
         return f"a {what} cannot be saved: {why.refusal.reason}"
     return f"it holds a {what}, which cannot be saved: {why.refusal.reason}"

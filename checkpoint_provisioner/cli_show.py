@@ -74,6 +74,10 @@ def checkpoint_text(shelf: Shelf, m: Manifest) -> str:
     if m.skipped:
         skipped = [[e.name, e.type, e.reason, e.remedy or ""] for e in m.skipped]
         parts.append(f"Not saved:\n{table(skipped, ['variable', 'type', 'why', 'what to do'])}")
+    if m.partly:
+        partly = [[e.name, e.type, e.reason, e.remedy or ""] for e in m.partly]
+        headers = ["variable", "its part of type", "why", "what to do"]
+        parts.append(f"Partly saved:\n{table(partly, headers)}")
     if m.pending:
         parts.append(f"Following in the next checkpoint: {', '.join(m.pending)}")
     if frames := _frames(m):
@@ -91,6 +95,7 @@ def checkpoint_json(shelf: Shelf, m: Manifest) -> dict[str, Any]:
         "line_number": m.line_number,
         "variables": listing.variables(m),
         "skipped": [dataclasses.asdict(entry) for entry in m.skipped],
+        "partly": [dataclasses.asdict(entry) for entry in m.partly],
         "pending": list(m.pending),
         "locals": _frames(m),
     }
