@@ -59,7 +59,7 @@ registry.caches.append(known)
 def kind_of(cls: type) -> int:
     """How `persistent_id` treats objects of a type; looked up once for each type."""
     if registry.find(cls) is not None:
-        kind = REDUCED
+        kind = LEAF if _is_everybodys(cls) else REDUCED
     elif (refusal := refusal_for(cls)) is not None:
         kind = REFUSED
         registry.known[cls] = registry.Reducer.refusing(refusal)
@@ -79,6 +79,11 @@ def kind_of(cls: type) -> int:
         kind = PLAIN
     known[cls] = kind
     return kind
+
+
+def _is_everybodys(cls: type) -> bool:
+    """Objects that most units have in common, and that must not make one unit of them."""
+    return cls is getattr(sys.modules.get("numpy"), "ufunc", None)
 
 
 def _is_immutable(cls: type) -> bool:

@@ -21,11 +21,13 @@ from typing import Any, Final, Protocol
 import cloudpickle
 import dill
 
-from . import arrays, kinds, rebuild, registry, tensors
+from . import arrays, kinds, libraries, rebuild, registry, tensors
 from .refusals import Refused, Unsavable
 from .stub import Stub
 
 PROTOCOL: Final = 5
+
+REDUCERS: Final = libraries.__all__  # importing them has registered theirs
 
 _MAIN = ("main",)
 

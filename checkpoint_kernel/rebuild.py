@@ -36,6 +36,10 @@ def new_code(*fields: Any) -> types.CodeType:
     return code
 
 
+class NotThere(OSError):
+    """What an object needs outside of the checkpoint is gone: its file, its database."""
+
+
 # Not empty while what was saved is loaded on trial: nothing outside is to change by that.
 trying: list[bool] = []
 
