@@ -21,13 +21,12 @@ from typing import Any, Final, Protocol
 import cloudpickle
 import dill
 
-from . import arrays, kinds, libraries, rebuild, registry, tensors
+from . import arrays, kinds, rebuild, registry, tensors
+from . import reducers as reducers  # which tells the registry what we know
 from .refusals import Refused, Unsavable
 from .stub import Stub
 
 PROTOCOL: Final = 5
-
-REDUCERS: Final = libraries.__all__  # importing them has registered theirs
 
 _MAIN = ("main",)
 
@@ -197,7 +196,12 @@ class _Reductions:
         reducer = registry.known.get(cls)
         if reducer is not None:
             try:
-                return reducer(obj)
+                reduced = reducer(obj)
+                if type(reduced) is registry.Partly:
+                    self._partly.append(reduced.lost)
+                    return reduced.reduction
+                if reduced is not NotImplemented:
+                    return reduced
             except Refused as why:
                 if id(obj) in self._roots:
                     raise

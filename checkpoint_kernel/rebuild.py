@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import kinds
+from .stub import Stub
 
 
 def new_cell() -> types.CellType:
@@ -38,6 +39,22 @@ def new_code(*fields: Any) -> types.CodeType:
 
 class NotThere(OSError):
     """What an object needs outside of the checkpoint is gone: its file, its database."""
+
+
+# Not empty: what is loaded has stubs where NotThere would be raised; these are noted in here.
+stubs_for_missing: list[list[Any]] = []
+
+
+def or_stub(make: Callable[..., Any], what: str, remedy: str | None, *arguments: Any) -> Any:
+    """`make(*arguments)`; where what that needs is gone, a stub of a `what`, if stubs will do."""
+    try:
+        return make(*arguments)
+    except NotThere as why:
+        if not stubs_for_missing:
+            raise
+        made = Stub(what, str(why), remedy)
+        stubs_for_missing[-1].append(made)
+        return made
 
 
 # Not empty while what was saved is loaded on trial: nothing outside is to change by that.

@@ -7,7 +7,6 @@ Covers types that are recognised by class; objects that fail on their own say so
 
 from __future__ import annotations
 
-import _thread
 import io
 import socket
 import subprocess
@@ -67,9 +66,10 @@ def type_name(value: Any) -> str:
 
 
 _RUNNING = Refusal("its position is inside running code, which ends with the process")
-_LOCK = Refusal("it belongs to threads of the process that died")
-_SOCKET = Refusal("a network connection ends with its process")
-_CONNECTION = Refusal("a database connection ends with its process", "connect again")
+_SOCKET = Refusal("a network connection ends with its process", "connect again", bound=True)
+_CONNECTION = Refusal("a database connection ends with its process", "connect again", bound=True)
+_HASH = Refusal("the state of a digest cannot be read", "hash the data again")
+_SHARED = Refusal("it is shared with processes that end with this one", "make a new one")
 _FILE = Refusal("an open file ends with its process", "open it again")
 _PROCESS = Refusal("it stands for a running process or thread")
 _FUTURE = Refusal("whoever would complete it ends with the process")
@@ -80,13 +80,6 @@ _BY_TYPE: dict[type, Refusal] = {
     types.AsyncGeneratorType: _RUNNING,
     types.FrameType: _RUNNING,
     types.TracebackType: _RUNNING,
-    _thread.LockType: _LOCK,
-    type(threading.RLock()): _LOCK,
-    threading.Condition: _LOCK,
-    threading.Event: _LOCK,
-    threading.Semaphore: _LOCK,
-    threading.BoundedSemaphore: _LOCK,
-    threading.Barrier: _LOCK,
     threading.Thread: _PROCESS,
     subprocess.Popen: _PROCESS,
     socket.socket: _SOCKET,
@@ -114,6 +107,24 @@ _BY_NAME: dict[tuple[str, str], Refusal] = {
     ("zmq", "Socket"): _SOCKET,
     ("zmq", "Context"): _SOCKET,
     ("http.client", "HTTPConnection"): _SOCKET,
+    ("_hashlib", "HASH"): _HASH,
+    ("_hashlib", "HMAC"): _HASH,
+    ("_blake2", "blake2b"): _HASH,
+    ("_blake2", "blake2s"): _HASH,
+    ("ssl", "SSLContext"): Refusal("its certificates cannot be read", "make a new one"),
+    ("multiprocessing.synchronize", "SemLock"): _SHARED,
+    ("multiprocessing.synchronize", "Condition"): _SHARED,
+    ("multiprocessing.synchronize", "Event"): _SHARED,
+    ("multiprocessing.synchronize", "Barrier"): _SHARED,
+    ("multiprocessing.queues", "Queue"): _SHARED,
+    ("multiprocessing.queues", "SimpleQueue"): _SHARED,
+    ("multiprocessing.managers", "BaseManager"): _SHARED,
+    ("multiprocessing.managers", "BaseProxy"): _SHARED,
+    ("multiprocessing.sharedctypes", "SynchronizedBase"): _SHARED,
+    ("redis.client", "Redis"): _CONNECTION,
+    ("redis.connection", "ConnectionPool"): _CONNECTION,
+    ("redis.connection", "Connection"): _CONNECTION,
+    ("pymongo.mongo_client", "MongoClient"): _CONNECTION,
 }
 
 
@@ -127,4 +138,17 @@ def refusal_for(cls: type) -> Refusal | None:
         refused = getattr(loaded, name, None)
         if isinstance(refused, type) and issubclass(cls, refused):
             return refusal
-    return None
+    return _CONNECTION if _is_of_a_database(cls) else None
+
+
+def _is_of_a_database(cls: type) -> bool:
+    """A driver's connection or cursor, as PEP 249 describes them; no class of the notebook's."""
+    name, has = cls.__name__.lower(), _has(cls)
+    if cls.__module__ == "__main__":
+        return False
+    connects = name.endswith("connection") and has("cursor", "commit", "rollback", "close")
+    return connects or (name.endswith("cursor") and has("execute", "fetchone", "fetchall", "close"))
+
+
+def _has(cls: type) -> Callable[..., bool]:
+    return lambda *names: all(callable(getattr(cls, name, None)) for name in names)

@@ -56,6 +56,14 @@ class Reducer:
 
 
 @dataclass(frozen=True)
+class Partly:
+    """What a reducer gives for an object of which something cannot be saved."""
+
+    reduction: Any
+    lost: Refused
+
+
+@dataclass(frozen=True)
 class Registration:
     """What a user has registered; saved with the checkpoint, to be there after a restart."""
 

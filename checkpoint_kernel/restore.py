@@ -25,14 +25,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from . import history_blocks, memory, namespace, pickling, registrations, session, tensors
+from . import history_blocks, memory, namespace, pickling, rebuild, registrations, session, tensors
 from .chunk_reader import useful_threads
 from .contract import DEATHS
 from .flight_recorder import FlightRecorder
 from .manifest import Manifest, ManifestError, Unit
 from .mapped_memory import COPY_BYTES, NEVER_BELOW_BYTES, Maps, map_from, room_for_maps
 from .session import NotRestored, RestoreReport
-from .store import Reader, Store, StoreError
+from .store import Payload, Reader, Store, StoreError
 from .stub import Stub
 from .unchanged import Known
 
@@ -52,6 +52,7 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)  # name -> reason
     older: dict[str, str] = field(default_factory=dict)  # name -> "3.1 s older"
     on_cpu: dict[str, str] = field(default_factory=dict)  # name -> "cuda:0 (there is none)"
+    partly: list[NotRestored] = field(default_factory=list)  # what it needs outside is gone
     mapped: list[Known] = field(default_factory=list)  # units with storages that are mapped
 
 
@@ -206,7 +207,8 @@ def load(
         loader.about_to_load = about_to_load
         loader.doubtful = doubtful
         loader.interruptible = interruptible
-        outcome = Outcome(loader.bound, {}, loader.older, loader.on_cpu, loader.mapped)
+        outcome = Outcome(loader.bound, {}, loader.older, loader.on_cpu)
+        outcome.partly, outcome.mapped = loader.partly, loader.mapped
         for unit in units:
             try:
                 loader.unit(unit.id)
@@ -214,6 +216,7 @@ def load(
                 outcome.failed.update(dict.fromkeys(filter(wanted, unit.names), str(why)))
         if not prefer_live:
             outcome.failed.update(registrations.bring_back(checkpoint, loader.unit, CannotLoad))
+        outcome.failed.update({name: why for name, why in loader.gone.items() if wanted(name)})
     for one in checkpoint.skipped:
         if one.stub and wanted(one.name) and namespace.identity(main, one.name) is None:
             namespace.bind(main, one.name, Stub(one.type, one.reason, one.remedy))
@@ -284,6 +287,8 @@ class _Loader:
         self.older: dict[str, str] = {}
         self.on_cpu: dict[str, str] = {}
         self.mapped: list[Known] = []
+        self.gone: dict[str, str] = {}  # variables of loaded units: why they are not back
+        self.partly: list[NotRestored] = []
         self.doubtful = True
 
     def definition(self, key: str) -> Any:
@@ -315,6 +320,8 @@ class _Loader:
             if self._under_way:  # a death from here on is no longer this one's
                 self.about_to_load(self._units[self._under_way[-1]])
         for name in filter(self.wanted, self._units[id].names):
+            if name not in self._loaded[id]:
+                continue
             self._bind(name, self._loaded[id][name])
         return self._loaded[id]
 
@@ -363,7 +370,7 @@ class _Loader:
     def _read(self, unit: Unit) -> dict[str, Any]:
         try:
             payload = self._store.read_payload(unit.payload, self._reader)
-            values = pickling.load(unit.codec, payload.stream, payload.buffers, self._main, self)
+            values = self._values(unit, payload)
         except BaseException:
             tensors.left_on_cpu()  # forgets them: they are not back at all
             raise
@@ -373,6 +380,29 @@ class _Loader:
             self.mapped.append(Known(unit, False, {}, {}, payload.mapped))
         names = unit.names or unit.hidden
         self._store.verification.add(self._checkpoint.id, names, payload.unverified, self._reader)
+        return values
+
+    def _values(self, unit: Unit, payload: Payload) -> dict[str, Any]:
+        """Variables of a unit. Where a file that one of them needs is gone, that variable is
+        missing; one that only holds what needs the file, holds a stub."""
+        given = unit.codec, payload.stream, payload.buffers, self._main, self
+        try:
+            return pickling.load(*given)
+        except rebuild.NotThere:
+            gone: list[Stub] = []
+            rebuild.stubs_for_missing.append(gone)
+            try:
+                values = pickling.load(*given)
+            finally:
+                rebuild.stubs_for_missing.pop()
+        itself = {name: value for name, value in values.items() if type(value) is Stub}
+        for name, stub in itself.items():
+            self.gone[name] = stub._stub_reason
+            del values[name]
+        if not values:
+            raise CannotLoad("; ".join(dict.fromkeys(self.gone[name] for name in itself)))
+        inside = {(s._stub_what, s._stub_reason, s._stub_remedy) for s in gone}
+        self.partly += [NotRestored(name, *why) for name in values for why in sorted(inside)]
         return values
 
     def _last_clean(self, unit: Unit) -> Unit:
@@ -454,7 +484,8 @@ def _report(
             NotRestored(s.name, s.type, s.reason, s.remedy)
             for s in checkpoint.partly
             if s.name in outcome.values
-        ),
+        )
+        + tuple(one for one in outcome.partly if one.name in outcome.values),
         older=tuple(f"{name} ({by})" for name, by in sorted(outcome.older.items())),
         on_cpu=tuple(f"{name}: {device}" for name, device in sorted(outcome.on_cpu.items())),
     )

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from . import cuda, memory
+from . import cuda, memory, open_files
 
 # A snapshot process that has not ended by then is killed, and its unit blamed.
 DEADLINE_S = 600
@@ -131,6 +131,7 @@ def fork(
     collecting = gc.isenabled()
     gc.disable()
     starts, lengths = _whole_pages(unneeded)
+    open_files.note()
     try:
         pid = _fork_in_one_breath(starts, lengths)
     except BaseException:
@@ -247,13 +248,14 @@ def _isolate(status_fd: int) -> None:
     os.setsid()
     # Only the pages matter from here on. The kernel's sockets would otherwise keep its
     # ports busy for the next kernel, and its lock on the store.
+    files = open_files.stand_in()
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     # Listed, because a limit of a billion descriptors makes closerange() take minutes where
     # there is no close_range(2).
     for number in sorted(int(entry.name) for entry in os.scandir("/proc/self/fd")):
-        if number > 2 and number != status_fd:
+        if number > 2 and number != status_fd and number not in files:
             try:
                 os.close(number)
             except OSError:
