@@ -85,8 +85,6 @@ _PLOTLY = (
     _plotly("Figure of plotly.express", "import plotly.express as px\n"
         "NAME = px.scatter({'x': [1, 2], 'y': [3, 4]}, 'x', 'y')",
         "NAME.update_traces(marker_size=9)\nassert NAME.data[0].marker.size == 9", "pandas"),
-    _plotly("FigureWidget", "NAME = go.FigureWidget(go.Bar(y=[1]))",
-        "NAME.data[0].y = [2]\nassert NAME.data[0].y[0] == 2", "anywidget"),
     _plotly("Layout and template", "NAME = go.Layout(title='t')\nimport plotly.io as pio\n"
         "NAME_t = pio.templates['plotly_dark']", "assert NAME.title.text == 't' and NAME_t.layout"),
 )  # fmt: skip

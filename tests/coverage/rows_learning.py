@@ -147,7 +147,7 @@ _STATS = (
         "assert NAME.predict([[1, 0.]]).shape == (1,) and NAME.get_robustcov_results().bse.shape == (2,)"),
     _stats("results by a formula", "import pandas as pd, statsmodels.formula.api as smf\n"
         "NAME = smf.ols('y ~ x + I(x ** 2)', pd.DataFrame({'x': range(9), 'y': np.arange(9) ** 2}))"
-        ".fit()", "assert abs(NAME.predict({'x': [3]})[0] - 9) < 1e-6", "pandas"),
+        ".fit()", "import pandas as pd\nassert abs(NAME.predict(pd.DataFrame({'x': [3]}))[0] - 9) < 1e-6", "pandas"),
     _stats("GLM results", _OLS + "NAME = sm.GLM(NAME_y > 8, NAME_x, sm.families.Binomial()).fit_regularized(alpha=0.1)",
         "assert len(NAME.params) == 2"),
     _stats("ARIMA results", "from statsmodels.tsa.arima.model import ARIMA\n"
@@ -309,10 +309,12 @@ _TORCH = (
         "assert abs(NAME.log_prob(torch.zeros(1)).item() + 0.9189) < 1e-3 and NAME_t.sample().item() > 0"),
     _torch("no_grad, and a profiler that has ended", "NAME = torch.no_grad()\n"
         "NAME_p = torch.profiler.profile()", "with NAME:\n    assert not torch.is_grad_enabled()"),
-    _torch("weight norm and pruning", "from torch.nn.utils import parametrizations, prune\n"
-        "NAME = parametrizations.weight_norm(nn.Linear(2, 1))\n"
-        "NAME_p = prune.l1_unstructured(nn.Linear(2, 2), 'weight', 0.5)",
+    _torch("parametrized module", "from torch.nn.utils import parametrizations\n"
+        "NAME = parametrizations.weight_norm(nn.Linear(2, 1))\nNAME_was = NAME(torch.ones(2)).item()",
         "NAME(torch.ones(2)).backward()\nassert NAME.parametrizations.weight.original0.grad is not None\n"
+        "assert NAME(torch.ones(2)).item() == NAME_was and NAME.weight.shape == (1, 2)"),
+    _torch("pruned module", "from torch.nn.utils import prune\nNAME = nn.Linear(2, 2)\n"
+        "NAME_p = prune.l1_unstructured(NAME, 'weight', 0.5)",
         "assert (NAME_p.weight == 0).sum() == 2\nNAME_p(torch.ones(2)).sum().backward()"),
     _torch("exported program and symbolic trace",
         "import torch.fx\nNAME = torch.fx.symbolic_trace(nn.Linear(2, 1))\nNAME_g = NAME.graph",
@@ -328,8 +330,6 @@ _TORCH = (
     _torch("functional call and vmap", "NAME = torch.func.vmap(lambda x: x * 2)\n"
         "NAME_g = torch.func.grad(lambda x: x ** 3)",
         "assert NAME(torch.ones(2)).tolist() == [2, 2] and NAME_g(torch.tensor(2.)).item() == 12"),
-    _torch("SummaryWriter", "import tempfile\nfrom torch.utils.tensorboard import SummaryWriter\n"
-        "NAME = SummaryWriter(tempfile.mkdtemp())", "", "tensorboard", expect="named"),
 )  # fmt: skip
 
 _JAX = (
@@ -360,14 +360,18 @@ _JAX = (
                 return cls(*children)
         NAME = NAME_P(jnp.ones(2))
         """, "assert jax.tree.map(lambda x: x + 1, NAME).a.tolist() == [2, 2]"),
-    _jax("tree definition, ShapeDtypeStruct and Device", "NAME = jax.tree.structure({'a': [1, 2]})\n"
-        "NAME_s = jax.ShapeDtypeStruct((2,), jnp.float32)\nNAME_d = jax.devices()[0]",
-        "assert jax.tree.unflatten(NAME, [3, 4]) == {'a': [3, 4]} and NAME_s.shape == (2,)\n"
-        "assert NAME_d is jax.devices()[0]"),
+    _jax("tree definition and ShapeDtypeStruct", "NAME = jax.tree.structure({'a': [1, 2]})\n"
+        "NAME_s = jax.ShapeDtypeStruct((2,), jnp.float32)",
+        "assert jax.tree.unflatten(NAME, [3, 4]) == {'a': [3, 4]} and NAME_s.shape == (2,)"),
+    _jax("Device and sharding", "NAME = jax.devices()[0]\n"
+        "NAME_s = jax.sharding.SingleDeviceSharding(NAME)",
+        "assert NAME is jax.devices()[0]\n"
+        "assert jax.device_put(1.0, NAME_s).devices() == {NAME}"),
     _jax("jaxpr", "NAME = jax.make_jaxpr(lambda x: x * 2)(1.0)",
-        "assert jax.core.eval_jaxpr(NAME.jaxpr, NAME.consts, 3.0)[0] == 6"),
-    _jax("compiled function", "NAME = jax.jit(lambda x: x * 2).lower(1.0).compile()",
-        "assert NAME(3.0) == 6"),
+        "",
+        expect="named", why_not="jax"),
+    _jax("compiled function", "NAME = jax.jit(lambda x: x * 2).lower(1.0).compile()", "",
+        expect="named", why_not="compile"),
 )  # fmt: skip
 
 _TRANSFORMERS = (

@@ -47,7 +47,7 @@ _NUMPY = (
         NAME[1, 2] = 8
         NAME.flush()
         assert type(NAME) is np.memmap and np.fromfile(NAME_path, "i4")[7] == 8
-        assert NAME_row[2] == 8 and NAME.filename and NAME.mode == "w+"
+        assert NAME_row[2] == 8 and str(NAME.filename) == NAME_path
         """),
     _numpy("memmap of a file that is gone",
         """
@@ -135,9 +135,18 @@ _NUMPY = (
         "assert NAME is np.logaddexp and NAME_own([1, 2], 3).tolist() == [7, 8]"),
     _numpy("vectorize", "NAME = np.vectorize(lambda x, y=2: x ** y, otypes=[float])",
         "assert NAME([1, 3]).tolist() == [1, 9]"),
+    _numpy("array over the memory of a memmap",
+        """
+        import tempfile, os
+        NAME_path = os.path.join(tempfile.mkdtemp(), "m.dat")
+        NAME_m = np.memmap(NAME_path, "i4", "w+", shape=(6,))
+        NAME = np.asarray(NAME_m)[2:]
+        """,
+        "NAME[0] = 5\nassert NAME_m[2] == 5 and type(NAME) is np.ndarray\n"
+        "NAME_m.flush()\nassert np.fromfile(NAME_path, 'i4')[2] == 5"),
     _numpy("poly1d and Polynomial",
         "NAME = np.poly1d([1, 0, -4])\nNAME_p = np.polynomial.Polynomial([1, 2], domain=[0, 4])",
-        "assert sorted(NAME.r) == [-2, 2] and NAME(3) == 5 and NAME_p(4) == 3"),
+        "assert np.allclose(sorted(NAME.r), [-2, 2]) and NAME(3) == 5 and NAME_p(4) == 3"),
     _numpy("flatiter",
         "NAME_x = np.arange(6).reshape(2, 3)\nNAME = NAME_x.flat\nnext(NAME), next(NAME)",
         """
@@ -281,7 +290,7 @@ _SCIPY = (
         assert NAME_solver.t > t > 0
         """),
     _scipy("Rotation and Slerp", "from scipy.spatial.transform import Rotation, Slerp\n"
-        "NAME = Rotation.from_euler('z', [0, 90], degrees=True)\nNAME_s = Slerp([0, 1], NAME)",
+        "NAME = Rotation.from_rotvec([[0, 0, 0], [0, 0, np.pi / 2]])\nNAME_s = Slerp([0, 1], NAME)",
         "assert np.allclose(NAME[1].apply([1, 0, 0]), [0, 1, 0])\n"
         "assert np.allclose(NAME_s(0.5).as_euler('zyx', degrees=True)[0], 45)"),
     _scipy("LinearOperator", "from scipy.sparse.linalg import LinearOperator\n"
@@ -289,7 +298,7 @@ _SCIPY = (
         "assert (NAME @ np.ones(2)).tolist() == [2, 2] and ((NAME * 3) @ np.ones(2))[0] == 6"),
     _scipy("SuperLU", "import scipy.sparse\nfrom scipy.sparse.linalg import splu\n"
         "NAME = splu(scipy.sparse.csc_array(np.diag([1.0, 2])))",
-        "assert NAME.solve(np.ones(2)).tolist() == [1, 0.5]"),
+        "", expect="named", why_not="factorization"),
     _scipy("lti system", "from scipy import signal\nNAME = signal.lti([1.0], [1, 1.0])",
         "assert NAME.poles.tolist() == [-1] and NAME.step()[1][-1] > 0.9"),
 )  # fmt: skip

@@ -154,7 +154,7 @@ _LXML = (
             <xsl:template match="/"><o><xsl:value-of select="r"/></o></xsl:template>
             </xsl:stylesheet>''')
         NAME = etree.XSLT(NAME_x)
-        """, "assert str(NAME(etree.XML('<r>hi</r>'))).strip().endswith('<o>hi</o>')"),
+        """, "", expect="named", why_not="compiled"),
     _lxml("parsers", "NAME = etree.XMLParser(remove_blank_text=True)\nNAME_h = etree.HTMLParser()", "",
         expect="named", why_not="parser"),
     _lxml("XMLSchema", "NAME = etree.XMLSchema(etree.XML('<xs:schema xmlns:xs="

@@ -126,8 +126,8 @@ _PANDAS = (
         "assert NAME.len().tolist() == [1, 2] and NAME_dt.year[1] == 2024"),
     _pandas("indexers of a frame", f"NAME_df = {_FRAME}\nNAME = NAME_df.loc\nNAME_at = NAME_df.at",
         "NAME[0, 'v'] = 50.0\nassert NAME_df.v[0] == 50 and NAME_at[0, 'v'] == 50"),
-    _pandas("rows being iterated", f"NAME = {_FRAME}.itertuples()\nnext(NAME)",
-        "assert next(NAME).v == 2"),
+    _pandas("rows being iterated", f"NAME = {_FRAME}.itertuples()\nnext(NAME)", "",
+        expect="named", why_not="running code"),
     _pandas("row of itertuples", f"NAME = next({_FRAME}.itertuples(name='Row'))",
         "assert NAME.v == 1 and NAME.k == 'a'"),
     _pandas("reader of a CSV file in chunks",
@@ -139,8 +139,6 @@ _PANDAS = (
         next(NAME)
         """,
         "", expect="named", why_not="read"),
-    _pandas("ExcelWriter", "import io\nNAME = pd.ExcelWriter(io.BytesIO(), engine='openpyxl')", "",
-        "openpyxl", expect="named", why_not="file"),
     _pandas("option_context", "NAME = pd.option_context('display.max_rows', 7)",
         "with NAME:\n    assert pd.get_option('display.max_rows') == 7"),
     _pandas("Flags and a frame without duplicates",
@@ -172,8 +170,8 @@ _POLARS = (
         """,
         "assert NAME.collect()['a'].to_list() == [2, 3]"),
     _polars("LazyFrame with a function of the notebook",
-        f"NAME = {_SALES}.lazy().map_batches(lambda df: df.with_columns(w=pl.col('v') * 3))",
-        "assert NAME.collect()['w'].to_list() == [3, 6, None]"),
+        f"NAME = {_SALES}.lazy().map_batches(lambda df: df.with_columns(v=pl.col('v') * 3))",
+        "assert NAME.collect()['v'].to_list() == [3, 6, None]"),
     _polars("Expr", "NAME = (pl.col('v') * 2).alias('twice')",
         f"assert {_SALES}.select(NAME)['twice'].to_list() == [2, 4, None]"),
     _polars("Expr with a function of the notebook",
@@ -235,11 +233,10 @@ _PYARROW = (
         NAME_dir = tempfile.mkdtemp()
         pq.write_table(pa.table({"a": [1, 2, 3]}), NAME_dir + "/x.parquet")
         NAME = ds.dataset(NAME_dir)
-        NAME_s = NAME.scanner(columns=["a"])
         """,
-        "import pyarrow.compute as pc\nassert NAME.to_table(filter=pc.field('a') > 1).num_rows == 2\n"
-        "assert 'NAME_s' not in globals() or NAME_s.count_rows() == 3",
-        ),
+        "import pyarrow.compute as pc\nassert NAME.to_table(filter=pc.field('a') > 1).num_rows == 2\n"        ),
+    _pyarrow("Scanner", f"import pyarrow.dataset as ds\nNAME = ds.dataset({_TABLE}).scanner()", "",
+        expect="named", why_not="read"),
     _pyarrow("ParquetFile",
         """
         import tempfile, pyarrow.parquet as pq
@@ -247,7 +244,7 @@ _PYARROW = (
         pq.write_table(pa.table({"a": [1, 2, 3]}), NAME_path)
         NAME = pq.ParquetFile(NAME_path)
         """,
-        "assert NAME.read_row_group(0).num_rows == 3 and NAME.metadata.num_columns == 1"),
+        "", expect="named", why_not="file"),
     _pyarrow("table over a memory-mapped file",
         """
         import tempfile
