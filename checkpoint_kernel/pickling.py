@@ -23,6 +23,7 @@ import dill
 
 from . import arrays, kinds, rebuild, registry, tensors
 from . import reducers as reducers  # which tells the registry what we know
+from .libraries import classes
 from .refusals import Refused, Unsavable
 from .stub import Stub
 
@@ -253,8 +254,11 @@ class _Reductions:
         return (rebuild.new_function, arguments, state, None, None, rebuild.set_function)
 
     def _reduce_class(self, cls: type) -> Any:
+        by_value = kinds.saved_by_value(cls)
+        if by_value and (own := classes.reduction_of(cls)) is not None:
+            return own
         reduced = cloudpickle.Pickler.reducer_override(self, cls)
-        if reduced is NotImplemented or not kinds.saved_by_value(cls):
+        if reduced is NotImplemented or not by_value:
             return reduced
         # The last but one argument is a random tracker id: without it equal classes give
         # equal bytes, and a class loaded from another checkpoint is not mistaken for ours.
@@ -264,7 +268,8 @@ class _Reductions:
         attributes.pop("__slotnames__", None)
         if len(arguments) in (6, 7):
             arguments = (*arguments[:-2], None, arguments[-1])
-        return (rebuild.new_class, (reduced[0], *arguments), *reduced[2:])
+        made = (rebuild.new_class, (reduced[0], *arguments), *reduced[2:])
+        return classes.with_registrations(cls, made)
 
 
 class _FastPickler(_Reductions, cloudpickle.Pickler):  # type: ignore[misc]

@@ -7,9 +7,21 @@ checkpoints: add, never rename.
 
 from __future__ import annotations
 
-from . import arrays, databases, drawing, images, learning, markup, others, tables, widgets
+from . import (
+    arrays,
+    databases,
+    drawing,
+    images,
+    learning,
+    markup,
+    others,
+    refused,
+    tables,
+    torch_objects,
+    widgets,
+)
 
 __all__ = [
-    "arrays", "databases", "drawing", "images", "learning", "markup", "others", "tables",
-    "widgets",
+    "arrays", "databases", "drawing", "images", "learning", "markup", "others", "refused",
+    "tables", "torch_objects", "widgets",
 ]  # fmt: skip

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import copyreg
 import ctypes
-import io
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from checkpoint_kernel import rebuild
 from checkpoint_kernel.refusals import Refusal, Refused, type_name
 from checkpoint_kernel.registry import named_reduction
 
@@ -122,22 +122,25 @@ def reduce_dataset(dataset: Any) -> Any:
             dataset.save_binary(path)
             with open(path, "rb") as saved:
                 binary = saved.read()
-    return (load_dataset, (type(dataset), dataset._handle is not None), (state, binary), None,
-            None, set_dataset)  # fmt: skip
+    whole = (state, binary, dataset._handle is not None)
+    return (load_dataset, (type(dataset),), whole, None, None, set_dataset)
 
 
-def load_dataset(cls: Any, constructed: bool) -> Any:
+def load_dataset(cls: Any) -> Any:
     """A dataset without anything."""
     made = cls.__new__(cls)
     made._handle = None
     return made
 
 
-def set_dataset(dataset: Any, state: tuple[dict[str, Any], bytes | None]) -> None:
-    """Its attributes, and its bins if there is nothing to make them from."""
-    attributes, binary = state
+def set_dataset(dataset: Any, state: tuple[dict[str, Any], bytes | None, bool]) -> None:
+    """Its attributes, and its bins if it had any."""
+    attributes, binary, constructed = state
     vars(dataset).update(attributes)
+    if not constructed or rebuild.trying:
+        return
     if binary is None:
+        dataset.construct()
         return
     import lightgbm
 
@@ -151,24 +154,3 @@ def set_dataset(dataset: Any, state: tuple[dict[str, Any], bytes | None]) -> Non
 
 named_reduction("lightgbm.basic", "Booster", reduce_booster, subclasses=True)
 named_reduction("lightgbm.basic", "Dataset", reduce_dataset, subclasses=True)
-
-
-# --- torch
-
-
-def reduce_scripted(module: Any) -> Any:
-    """`torch.jit.save`: code, parameters and buffers."""
-    torch = sys.modules["torch"]
-    out = io.BytesIO()
-    torch.jit.save(module, out)
-    return (load_scripted, (out.getvalue(),))
-
-
-def load_scripted(data: bytes) -> Any:
-    """`torch.jit.load`."""
-    import torch
-
-    return torch.jit.load(io.BytesIO(data))
-
-
-named_reduction("torch.jit", "ScriptModule", reduce_scripted, subclasses=True)

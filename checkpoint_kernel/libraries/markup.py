@@ -23,14 +23,16 @@ _ALONE = ("_Comment", "_ProcessingInstruction", "_Entity")
 
 def reduce_element(element: Any) -> Any:
     """The root with all of the document; any other element by its path from the root."""
-    root = element.getroottree().getroot()
-    if element is root:
-        return _reduce_root(root)
     path: list[int] = []
     at = element
     while (parent := at.getparent()) is not None:
         path.append(parent.index(at))
         at = parent
+    root = at.getroottree().getroot()
+    if root is None:  # a comment that stands alone
+        root = at
+    if element is root:
+        return _reduce_root(root)
     beside = 0
     if at is not root:  # a comment before or after it
         before = list(root.itersiblings(preceding=True))

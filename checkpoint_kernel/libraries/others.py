@@ -1,4 +1,4 @@
-"""Reducers for requests, shapely and tqdm."""
+"""Reducers for requests, shapely, tqdm and functions that pydantic validates."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def reduce_bar(bar: Any) -> Any:
 
 def load_bar(cls: Any) -> Any:
     """A bar that shows nothing yet."""
+    cls.get_lock()  # its constructor makes sure that there is one
     return object.__new__(cls)
 
 
@@ -65,3 +66,19 @@ def set_bar(bar: Any, state: tuple[dict[str, Any], Any]) -> None:
 
 named_reduction("tqdm.std", "tqdm", reduce_bar)
 named_reduction("tqdm.asyncio", "tqdm_asyncio", reduce_bar)
+
+
+def save_validated(wrapper: Any) -> tuple[Any, Any, bool]:
+    """The function, and how its arguments are validated."""
+    return (wrapper.function, wrapper.config_wrapper.config_dict, wrapper.validate_return)
+
+
+def load_validated(state: tuple[Any, Any, bool]) -> Any:
+    """What `pydantic.validate_call` puts around a function."""
+    from pydantic._internal._validate_call import ValidateCallWrapper
+
+    function, config, validate_return = state
+    return ValidateCallWrapper(function, config, validate_return, None)
+
+
+named("pydantic._internal._validate_call", "ValidateCallWrapper", save_validated, load_validated)
