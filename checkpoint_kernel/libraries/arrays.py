@@ -15,6 +15,7 @@ from typing import Any, Final
 from checkpoint_kernel import rebuild
 from checkpoint_kernel.refusals import Refusal, Refused, type_name
 from checkpoint_kernel.registry import named, named_reduction
+
 from . import same_file
 
 # Of a mapped file of at most so many bytes a copy is kept, lest the file be gone.
@@ -66,13 +67,11 @@ def load_memmap(
     except rebuild.NotThere:
         if data is None:
             raise
-        flat = np.frombuffer(bytearray(data), dtype)
+        flat: Any = np.frombuffer(bytearray(data), dtype)
         return flat.reshape(shape, order=order).view(np.memmap)
 
 
-def load_view(
-    root: Any, offset: int, dtype: Any, shape: Any, strides: Any, writeable: bool
-) -> Any:
+def load_view(root: Any, offset: int, dtype: Any, shape: Any, strides: Any, writeable: bool) -> Any:
     """A part of a memmap."""
     made = rebuild.view(root, offset, dtype, shape, strides, writeable).view(type(root))
     for name in ("_mmap", "filename", "offset", "mode"):

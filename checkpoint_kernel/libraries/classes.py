@@ -1,4 +1,4 @@
-"""Notebook classes that libraries made, or keep a note of: saved with what the library did to them."""
+"""Notebook classes that libraries make, or note: saved with what the library did to them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def register_pytree(cls: Any, functions: tuple[Any, Any]) -> None:
 
 def _in_pandas(cls: Any) -> list[Registration]:
     pandas: Any = sys.modules.get("pandas")
-    owners = [getattr(pandas, name, None) for name in ("DataFrame", "Series", "Index")]
+    names = ("DataFrame", "Series", "Index")
+    owners: list[Any] = [getattr(pandas, name, None) for name in names]
     return [
         (register_accessor, (owner.__name__, name))
         for owner in owners

@@ -6,9 +6,9 @@ What a transaction had not committed is lost with the process, as in any crash.
 from __future__ import annotations
 
 import inspect
-import os
 import secrets
 import tempfile
+from pathlib import Path
 from typing import Any, Final
 
 from checkpoint_kernel import rebuild
@@ -30,10 +30,7 @@ class _InMemory:
     def __reduce__(self) -> tuple[Any, ...]:
         with tempfile.TemporaryDirectory() as directory:
             self._connection.execute(f"EXPORT DATABASE '{directory}' (FORMAT parquet)")
-            files = {}
-            for name in sorted(os.listdir(directory)):
-                with open(os.path.join(directory, name), "rb") as file:
-                    files[name] = file.read()
+            files = {file.name: file.read_bytes() for file in sorted(Path(directory).iterdir())}
         return (load_duckdb, (directory, files))
 
 
@@ -91,8 +88,7 @@ def load_duckdb(directory: str, files: dict[str, bytes]) -> Any:
         for name, data in files.items():
             if name == "load.sql":
                 data = data.replace(directory.encode(), place.encode())
-            with open(os.path.join(place, name), "wb") as file:
-                file.write(data)
+            Path(place, name).write_bytes(data)
         connection.execute(f"IMPORT DATABASE '{place}'")
     return [connection]
 
@@ -109,7 +105,7 @@ def load_duckdb_file(path: str, read_only: bool) -> Any:
     """A connection to the file, which must be there: duckdb would make an empty one."""
     import duckdb
 
-    if not os.path.exists(path):
+    if not Path(path).exists():
         raise rebuild.NotThere(f"there is no database {path} any more")
     return duckdb.connect(path, read_only=read_only)
 
@@ -161,9 +157,9 @@ def reduce_engine(engine: Any) -> Any:
     kind = type(pool)
     options: dict[str, Any] = {"poolclass": kind, "connect_args": dict(made["cparams"])}
     for option, attribute in _POOL.items():
-        if attribute == "_pre_ping" or option.removeprefix("pool_") in _parameters(kind):
-            if hasattr(pool, attribute):
-                options[option] = getattr(pool, attribute)
+        known = attribute == "_pre_ping" or option.removeprefix("pool_") in _parameters(kind)
+        if known and hasattr(pool, attribute):
+            options[option] = getattr(pool, attribute)
     if "pool_size" in _parameters(kind) and hasattr(pool, "size"):
         options["pool_size"] = pool.size() if callable(pool.size) else pool.size
     options |= {"echo": engine.echo, "hide_parameters": engine.hide_parameters}
@@ -188,7 +184,8 @@ def _memory_of(engine: Any) -> bytes | None:
         return None
     raw = engine.raw_connection()
     try:
-        data: bytes = raw.driver_connection.serialize()
+        (objects,) = raw.driver_connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        data: bytes = raw.driver_connection.serialize() if objects else b""  # empty: an error
         return data
     finally:
         raw.close()
@@ -199,14 +196,18 @@ def load_engine(url: Any, options: dict[str, Any], memory: bytes | None) -> Any:
     import sqlalchemy
 
     database = url.database if url.get_backend_name() == "sqlite" and memory is None else None
-    if database and not database.startswith("file:") and not os.path.exists(database):
+    if database and not database.startswith("file:") and not Path(database).exists():
         raise rebuild.NotThere(f"there is no database {database} any more")
-    engine = sqlalchemy.create_engine(url, **options)
+    engine: Any = sqlalchemy.create_engine(url, **options)
     if memory:
         raw = engine.raw_connection()
         raw.driver_connection.deserialize(memory)
         raw.close()
     return engine
+
+
+# Engines by class: before SQLAlchemy 2.1, and since.
+_BINDS: Final = ("_Session__binds", "binds")
 
 
 def reduce_session(session: Any) -> Any:
@@ -224,9 +225,7 @@ def reduce_session(session: Any) -> Any:
     }
     objects = (list(session.identity_map.values()), list(session.new), list(session.deleted))
     arguments = (type(session), session.bind, options)
-    binds = {
-        key: bind for key, bind in session._Session__binds.items() if bind is not session.bind
-    }
+    binds = {name: getattr(session, name) for name in _BINDS if hasattr(session, name)}
     return (load_session, arguments, (objects, binds), None, None, set_session)
 
 
@@ -238,7 +237,8 @@ def load_session(cls: Any, bind: Any, options: dict[str, Any]) -> Any:
 def set_session(session: Any, state: Any) -> None:
     """Its objects: those that it has read or changed, has to write, and has to delete."""
     (known, new, deleted), binds = state
-    session._Session__binds.update(binds)
+    for name, by_class in binds.items():
+        setattr(session, name, by_class)
     session.add_all([*known, *new])
     with session.no_autoflush:
         for one in deleted:

@@ -55,7 +55,8 @@ def load_base(
         "__module__": module, "__qualname__": qualname, "__annotations__": annotations,
         "registry": registry,
     }  # fmt: skip
-    return type(orm.DeclarativeBase)(name, (orm.DeclarativeBase,), names)
+    metaclass: Any = type(orm.DeclarativeBase)
+    return metaclass(name, (orm.DeclarativeBase,), names)
 
 
 def _mapped(cls: Any, orm: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Reducers for matplotlib and plotly: who calls whom in a figure, and which one is pyplot's current.
+"""Reducers for matplotlib and plotly: who calls whom in a figure, and pyplot's current one.
 
 matplotlib's own pickling leaves out nearly all callbacks, and gives figures new numbers.
 """
@@ -52,17 +52,27 @@ def reduce_figure(figure: Any) -> Any:
     for rank, (number, manager) in enumerate(managers.items()):
         if manager.canvas.figure is figure:
             # What matplotlib loads is put into pyplot's list under the next free number.
-            shown = (number, rank, figure.get_label(), manager.get_window_title())
+            shown = (number, rank, sys.modules["matplotlib"].get_backend().lower(),
+                     manager.get_window_title())  # fmt: skip
             state = (reduced[2], shown)
             return (*reduced[:2], state, None, None, set_figure)
     return reduced
 
 
+_WITHOUT_WINDOWS = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
+
+
 def set_figure(figure: Any, state: tuple[Any, tuple[int, int, str, str | None]]) -> None:
     """A figure that pyplot knew: under its number again if that is free, and in its order."""
-    own, (number, rank, _, title) = state
-    figure.__setstate__(own)
+    own, (number, rank, backend, title) = state
+    import matplotlib
+    from matplotlib import pyplot
     from matplotlib._pylab_helpers import Gcf
+
+    # Before the first figure: the notebook's own backend closes all figures after each cell.
+    if pyplot._backend_mod is None and backend in _WITHOUT_WINDOWS:
+        matplotlib.use(backend)
+    figure.__setstate__(own)
 
     manager: Any = figure.canvas.manager
     if manager is None:

@@ -6,23 +6,28 @@ import io
 from typing import Any
 
 from checkpoint_kernel.registry import named_reduction
+
 from . import same_file
 
 
 def reduce_image_file(image: Any) -> Any:
-    """One that has not been read, or of which other frames can be: its file, and which frame."""
-    opened = getattr(image, "_fp", None) if getattr(image, "is_animated", False) else None
-    unread = bool(getattr(image, "tile", None)) and getattr(image, "fp", None) is not None
-    name = getattr(image, "filename", "")
+    """One that has not been read, or of which other frames can be: its file, and which frame.
+
+    What has been read of it may have been drawn on since, and is saved as it is.
+    """
+    own = vars(image)
+    unread = bool(own.get("tile")) and own.get("fp") is not None
+    frames = own.get("_fp") is not None and own.get("_n_frames", 2) != 1
+    name = own.get("filename", "")
     facts = same_file.facts_of(name) if isinstance(name, str) and name else None
-    if facts is None or not (unread or (opened is not None and not hasattr(opened, "_ex"))):
+    if facts is None or not (unread or frames):
         return NotImplemented
-    frame = image.tell() if hasattr(image, "tell") else 0
-    return (load_image, (facts, name, frame, dict(image.info), unread))
+    pixels = None if unread else (image.mode, image.size, image.tobytes())
+    return (load_image, (facts, name, image.tell(), dict(image.info), pixels))
 
 
 def load_image(
-    facts: dict[str, Any], name: str, frame: int, info: dict[Any, Any], unread: bool
+    facts: dict[str, Any], name: str, frame: int, info: dict[Any, Any], pixels: Any
 ) -> Any:
     """`Image.open` of the same file, at the same frame."""
     from PIL import Image
@@ -31,9 +36,14 @@ def load_image(
     image.filename = name
     if frame:
         image.seek(frame)
-    if not unread:
-        image.load()
     image.info.update(info)
+    if pixels is not None:
+        image.load()
+        mode, size, data = pixels
+        if (image.mode, image.size) != (mode, size):
+            image.im, image._mode = Image.new(mode, size).im, mode
+            image._size = size
+        image.frombytes(data)
     return image
 
 

@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from checkpoint_kernel import rebuild
@@ -38,7 +39,7 @@ def one_thread() -> Iterator[None]:
 def _openmp() -> list[ctypes.CDLL]:
     with open("/proc/self/maps") as maps:
         paths = {line.split(maxsplit=5)[-1].strip() for line in maps if line.count("/")}
-    runtimes = [path for path in paths if os.path.basename(path).startswith(_RUNTIMES)]
+    runtimes = [path for path in paths if Path(path).name.startswith(_RUNTIMES)]
     return [ctypes.CDLL(path, os.RTLD_NOLOAD | os.RTLD_LAZY) for path in sorted(runtimes)]
 
 
@@ -118,10 +119,9 @@ def reduce_dataset(dataset: Any) -> Any:
     binary = None
     if dataset._handle is not None and dataset.data is None:
         with tempfile.TemporaryDirectory() as directory, one_thread(), _one_thread_of_lightgbm():
-            path = os.path.join(directory, "dataset.bin")
+            path = Path(directory, "dataset.bin")
             dataset.save_binary(path)
-            with open(path, "rb") as saved:
-                binary = saved.read()
+            binary = path.read_bytes()
     whole = (state, binary, dataset._handle is not None)
     return (load_dataset, (type(dataset),), whole, None, None, set_dataset)
 
@@ -145,9 +145,8 @@ def set_dataset(dataset: Any, state: tuple[dict[str, Any], bytes | None, bool]) 
     import lightgbm
 
     with tempfile.TemporaryDirectory() as directory:
-        path = os.path.join(directory, "dataset.bin")
-        with open(path, "wb") as out:
-            out.write(binary)
+        path = Path(directory, "dataset.bin")
+        path.write_bytes(binary)
         loaded = lightgbm.Dataset(path, params=dataset.params).construct()
     dataset._handle, loaded._handle = loaded._handle, None
 

@@ -97,7 +97,7 @@ def load_alone(kind: str, name: str | None, text: str | None, tail: str | None) 
 
 
 def load_part(root: Any, beside: int, path: list[int]) -> Any:
-    """An element of the document; `beside`: steps from the root to a sibling before (-) or after."""
+    """An element of the document; `beside`: steps from the root, to siblings before it if < 0."""
     at = root
     for _ in range(abs(beside)):
         at = at.getprevious() if beside < 0 else at.getnext()

@@ -1,7 +1,11 @@
-"""Reducers for requests, shapely, tqdm and functions that pydantic validates."""
+"""Reducers for requests, shapely, tqdm, functions that pydantic validates, and contexts.
+
+A context of `contextlib.contextmanager` is what many libraries give: pandas.option_context.
+"""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from checkpoint_kernel.refusals import Refusal, Refused, type_name
@@ -82,3 +86,18 @@ def load_validated(state: tuple[Any, Any, bool]) -> Any:
 
 
 named("pydantic._internal._validate_call", "ValidateCallWrapper", save_validated, load_validated)
+
+
+def reduce_context(context: Any) -> Any:
+    """One that has not been entered: its function and arguments."""
+    if inspect.getgeneratorstate(context.gen) != inspect.GEN_CREATED:
+        raise Refused(type_name(context), Refusal("it has been entered", "make it again"))
+    return (load_context, (type(context), context.func, context.args, context.kwds))
+
+
+def load_context(cls: Any, function: Any, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """What a function under `contextlib.contextmanager` returns."""
+    return cls(function, given, named)
+
+
+named_reduction("contextlib", "_GeneratorContextManager", reduce_context, subclasses=True)

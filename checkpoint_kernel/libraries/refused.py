@@ -6,9 +6,7 @@ from checkpoint_kernel.refusals import Refusal, refuse
 
 _FILE = Refusal("an open file ends with its process", "open it again")
 _CONNECTION = Refusal("a database connection ends with its process", "connect again")
-_COMPILED = Refusal(
-    "its library does not give back what it was compiled from", "compile it again"
-)
+_COMPILED = Refusal("its library does not give back what it was compiled from", "compile it again")
 _TRACED = Refusal("jax cannot save what it has traced or compiled", "trace it again")
 
 for _module, _name, _refusal in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Any
 
 from checkpoint_kernel import rebuild
@@ -11,11 +11,11 @@ from checkpoint_kernel import rebuild
 def facts_of(path: str) -> dict[str, Any] | None:
     """What tells a file from another one; None if there is none at `path`."""
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except (OSError, ValueError):
         return None
     return {
-        "path": os.path.abspath(path),
+        "path": str(Path(path).absolute()),
         "device": status.st_dev,
         "inode": status.st_ino,
         "size_bytes": status.st_size,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from checkpoint_kernel import open_files, rebuild
+from checkpoint_kernel.refusals import Refusal, Refused, type_name
 from checkpoint_kernel.registry import named, named_reduction
+
+from . import same_file
 
 
 def reduce_series(series: Any) -> Any:
@@ -54,6 +58,41 @@ def load_sql(state: tuple[dict[str, Any], bool]) -> Any:
 named_reduction("polars", "Series", reduce_series)
 named_reduction("polars", "DataFrame", reduce_frame)
 named("polars", "SQLContext", save_sql, load_sql)
+
+
+def reduce_file(file: Any) -> Any:
+    """A file that is read: opened again, at its position."""
+    if file.closed or file.mode != "rb":
+        raise Refused(
+            type_name(file), Refusal("an open file ends with its process", "open it again")
+        )
+    try:
+        place = open_files.place_of(file.fileno())
+    except OSError as why:
+        reason = f"its file cannot be found: {why}"
+        raise Refused(type_name(file), Refusal(reason, "open it again")) from why
+    facts = None if place.path is None else same_file.facts_of(place.path)
+    if facts is None:
+        raise Refused(type_name(file), Refusal("its file has no name any more"))
+    # One that is mapped has a position of its own; of the other the descriptor has it.
+    mapped = type(file).__name__ == "MemoryMappedFile"
+    offset = file.tell() if mapped else place.offset
+    arguments = (load_file, type_name(file), "open it again", facts, mapped, offset)
+    return (rebuild.or_stub, arguments)
+
+
+def load_file(facts: dict[str, Any], mapped: bool, offset: int) -> Any:
+    """`pyarrow.memory_map` or `pyarrow.OSFile`, for reading."""
+    import pyarrow
+
+    path = same_file.check(facts, unwritten=False)
+    made = pyarrow.memory_map(path) if mapped else pyarrow.OSFile(path)
+    made.seek(offset)
+    return made
+
+
+named_reduction("pyarrow.lib", "MemoryMappedFile", reduce_file)
+named_reduction("pyarrow.lib", "OSFile", reduce_file)
 
 
 def save_tensor(tensor: Any) -> tuple[Any, Any]:

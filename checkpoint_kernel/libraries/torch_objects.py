@@ -24,7 +24,7 @@ _SAVED_BY_TORCH: Final = frozenset({"defaults", "state", "param_groups", "step",
 
 def reduce_optimizer(optimizer: Any) -> Any:
     """With its other attributes and its hooks, which torch leaves out: LBFGS cannot do without."""
-    cls = type(optimizer)
+    cls: Any = type(optimizer)
     base = sys.modules["torch.optim"].Optimizer
     if cls.__getstate__ is not base.__getstate__ or cls.__reduce_ex__ is not object.__reduce_ex__:
         return NotImplemented
@@ -137,9 +137,11 @@ named("torch.jit", "ScriptFunction", save_script_function, load_script_function)
 
 def reduce_module(module: Any) -> Any:
     """One with parametrizations has a class of its own, of which torch saves nothing."""
-    if type(module).__module__ != "torch.nn.utils.parametrize":
+    cls = type(module)
+    parametrize = sys.modules.get("torch.nn.utils.parametrize")
+    if cls.__module__ != "torch.nn.utils.parametrize" or hasattr(parametrize, cls.__name__):
         return NotImplemented
-    base = type(module).__bases__[0]
+    base = cls.__bases__[0]
     return (load_parametrized, (base,), dict(vars(module)), None, None, set_parametrized)
 
 

@@ -19,7 +19,7 @@ _OWN = ("_trait_values", "_trait_notifiers", "_trait_validators", "_cross_valida
 def reduce_traits(obj: Any) -> Any:
     """Values, attributes and observers; what the class itself observes is not saved."""
     traitlets = sys.modules["traitlets"]
-    cls = type(obj)
+    cls: Any = type(obj)
     own_state = cls.__getstate__ is not traitlets.HasTraits.__getstate__
     if own_state or cls.__reduce_ex__ is not object.__reduce_ex__ or _is_plotly(cls):
         return NotImplemented
@@ -71,7 +71,7 @@ _waiting: list[Any] = []
 def _open_later(widget: Any) -> None:
     from IPython import get_ipython
 
-    shell: Any = get_ipython()  # type: ignore[no-untyped-call]
+    shell: Any = get_ipython()
     if shell is None:
         return
     if not _waiting:
@@ -82,7 +82,7 @@ def _open_later(widget: Any) -> None:
 def _open(*_: object) -> None:
     from IPython import get_ipython
 
-    shell: Any = get_ipython()  # type: ignore[no-untyped-call]
+    shell: Any = get_ipython()
     shell.events.unregister("pre_run_cell", _open)
     waiting = _waiting[:]
     _waiting.clear()

@@ -40,7 +40,8 @@ _SKLEARN = (
     _sklearn("SVC with a kernel of the notebook", "from sklearn.svm import SVC\n" + _XY
         + "NAME = SVC(kernel=lambda a, b: a @ b.T).fit(NAME_x, NAME_y)",
         "assert NAME.predict(NAME_x).shape == (20,)"),
-    _sklearn("Pipeline with a memory", "import tempfile\nfrom sklearn.pipeline import make_pipeline\n"
+    _sklearn("Pipeline with a memory", "import tempfile\n"
+        "from sklearn.pipeline import make_pipeline\n"
         "from sklearn.preprocessing import StandardScaler\nfrom sklearn.linear_model import Ridge\n"
         + _XY + "NAME = make_pipeline(StandardScaler(), Ridge(), memory=tempfile.mkdtemp())"
         ".fit(NAME_x, NAME_y)",
@@ -57,7 +58,8 @@ _SKLEARN = (
         "from sklearn.tree import DecisionTreeClassifier\n" + _XY
         + "NAME = GridSearchCV(DecisionTreeClassifier(), {'max_depth': [1, 3]}, cv=2)"
         ".fit(NAME_x, NAME_y)",
-        "assert NAME.best_params_ and NAME.predict(NAME_x).shape == (20,)\nNAME.fit(NAME_x, NAME_y)"),
+        "assert NAME.best_params_ and NAME.predict(NAME_x).shape == (20,)\n"
+        "NAME.fit(NAME_x, NAME_y)"),
     _sklearn("KMeans, PCA and TSNE", "from sklearn.cluster import KMeans\n"
         "from sklearn.decomposition import PCA\n" + _XY
         + "NAME, NAME_p = KMeans(2, n_init=1).fit(NAME_x), PCA(1).fit(NAME_x)",
@@ -93,7 +95,8 @@ _SKLEARN = (
         "NAME_k = KFold(2)\nNAME = NAME_k.split(np.arange(4))\nnext(NAME)", "",
         expect="named", why_not="running code"),
     _sklearn("scorer and Bunch", "from sklearn.metrics import make_scorer, r2_score\n"
-        "from sklearn.datasets import load_iris\nNAME = make_scorer(r2_score)\nNAME_b = load_iris()",
+        "from sklearn.datasets import load_iris\nNAME = make_scorer(r2_score)\n"
+        "NAME_b = load_iris()",
         "from sklearn.linear_model import Ridge\n"
         "assert NAME(Ridge().fit(NAME_b.data, NAME_b.target), NAME_b.data, NAME_b.target) > 0.9"),
 )  # fmt: skip
@@ -104,7 +107,8 @@ _XGB = (
         "NAME = xgb.train({'objective': 'binary:logistic'}, NAME_d, 3)\nNAME.set_attr(note='n')\n"
         "NAME_was = NAME.inplace_predict(NAME_x)",
         "assert (NAME.inplace_predict(NAME_x) == NAME_was).all() and NAME.attr('note') == 'n'\n"
-        "more = xgb.train({'objective': 'binary:logistic'}, xgb.DMatrix(NAME_x, NAME_y), 2, xgb_model=NAME)\n"
+        "more = xgb.train({'objective': 'binary:logistic'}, xgb.DMatrix(NAME_x, NAME_y), 2, "
+        "xgb_model=NAME)\n"
         "assert more.num_boosted_rounds() == 5"),
     _xgboost("DMatrix", _XY + "NAME = xgb.DMatrix(NAME_x, NAME_y, weight=np.ones(20),"
         " feature_names=['a', 'b'])",
@@ -113,11 +117,13 @@ _XGB = (
         "assert xgb.train({}, NAME, 1).num_boosted_rounds() == 1"),
     _xgboost("XGBClassifier", _XY + "NAME = xgb.XGBClassifier(n_estimators=3).fit(NAME_x, NAME_y)\n"
         "NAME_was = NAME.predict_proba(NAME_x)",
-        "assert (NAME.predict_proba(NAME_x) == NAME_was).all() and NAME.classes_.tolist() == [0, 1]\n"
+        "assert (NAME.predict_proba(NAME_x) == NAME_was).all() and NAME.classes_.tolist() == "
+        "[0, 1]\n"
         "NAME.fit(NAME_x, NAME_y)", "sklearn"),
     _xgboost("XGBRegressor with an objective of the notebook", _XY
         + "NAME = xgb.XGBRegressor(n_estimators=2, objective=lambda t, p: (p - t, np.ones_like(p)))"
-        ".fit(NAME_x, NAME_y)", "NAME.fit(NAME_x, NAME_y)\nassert NAME.predict(NAME_x).shape == (20,)",
+        ".fit(NAME_x, NAME_y)", "NAME.fit(NAME_x, NAME_y)\n"
+        "assert NAME.predict(NAME_x).shape == (20,)",
         "sklearn"),
 )  # fmt: skip
 
@@ -129,7 +135,8 @@ _LGB = (
         "assert (NAME.predict(NAME_x) == NAME_was).all() and NAME.num_trees() == 3\n"
         f"more = lgb.train({_LGB_PARAMS}, lgb.Dataset(NAME_x, NAME_y), 2, init_model=NAME)\n"
         "assert more.num_trees() == 5 or more.current_iteration() == 2"),
-    _lightgbm("Dataset not constructed", _XY + "NAME = lgb.Dataset(NAME_x, NAME_y, weight=np.ones(20))",
+    _lightgbm("Dataset not constructed", _XY + "NAME = lgb.Dataset(NAME_x, NAME_y, "
+        "weight=np.ones(20))",
         f"assert lgb.train({_LGB_PARAMS}, NAME, 2).num_trees() == 2"),
     _lightgbm("Dataset constructed", _XY + "NAME = lgb.Dataset(NAME_x, NAME_y,"
         " free_raw_data=False, params={'verbose': -1}).construct()",
@@ -137,18 +144,22 @@ _LGB = (
     _lightgbm("LGBMClassifier", _XY
         + "NAME = lgb.LGBMClassifier(n_estimators=3, verbose=-1, min_child_samples=1)"
         ".fit(NAME_x, NAME_y)\nNAME_was = NAME.predict_proba(NAME_x)",
-        "assert (NAME.predict_proba(NAME_x) == NAME_was).all()\nNAME.fit(NAME_x, NAME_y)", "sklearn"),
+        "assert (NAME.predict_proba(NAME_x) == NAME_was).all()\nNAME.fit(NAME_x, NAME_y)",
+        "sklearn"),
 )  # fmt: skip
 
 _OLS = "NAME_x = sm.add_constant(np.arange(10.))\nNAME_y = NAME_x @ [1., 2.] + np.arange(10) % 3\n"
 _STATS = (
     _stats("OLS and its results", _OLS + "NAME_m = sm.OLS(NAME_y, NAME_x)\nNAME = NAME_m.fit()",
         "assert 'R-squared' in NAME.summary().as_text() and NAME.model is NAME_m\n"
-        "assert NAME.predict([[1, 0.]]).shape == (1,) and NAME.get_robustcov_results().bse.shape == (2,)"),
+        "assert NAME.predict([[1, 0.]]).shape == (1,) and "
+        "NAME.get_robustcov_results().bse.shape == (2,)"),
     _stats("results by a formula", "import pandas as pd, statsmodels.formula.api as smf\n"
         "NAME = smf.ols('y ~ x + I(x ** 2)', pd.DataFrame({'x': range(9), 'y': np.arange(9) ** 2}))"
-        ".fit()", "import pandas as pd\nassert abs(NAME.predict(pd.DataFrame({'x': [3]}))[0] - 9) < 1e-6", "pandas"),
-    _stats("GLM results", _OLS + "NAME = sm.GLM(NAME_y > 8, NAME_x, sm.families.Binomial()).fit_regularized(alpha=0.1)",
+        ".fit()", "import pandas as pd\n"
+        "assert abs(NAME.predict(pd.DataFrame({'x': [3]}))[0] - 9) < 1e-6", "pandas"),
+    _stats("GLM results", _OLS + "NAME = sm.GLM(NAME_y > 8, NAME_x, "
+        "sm.families.Binomial()).fit_regularized(alpha=0.1)",
         "assert len(NAME.params) == 2"),
     _stats("ARIMA results", "from statsmodels.tsa.arima.model import ARIMA\n"
         "NAME = ARIMA(np.sin(np.arange(40.)), order=(1, 0, 0)).fit()\nNAME_was = NAME.forecast(3)",
@@ -205,9 +216,11 @@ _TORCH = (
         "assert NAME_o2.param_groups[0]['lr'] == 0.1 and NAME.last_epoch == 1\n"
         "import warnings\nwith warnings.catch_warnings(record=True) as w:\n"
         "    warnings.simplefilter('always')\n    NAME_o.step()\n    NAME.step()\nassert not w"),
-    _torch("LBFGS", "NAME = nn.Linear(2, 1)\nNAME_o = torch.optim.LBFGS(NAME.parameters(), max_iter=2)\n"
+    _torch("LBFGS", "NAME = nn.Linear(2, 1)\n"
+        "NAME_o = torch.optim.LBFGS(NAME.parameters(), max_iter=2)\n"
         "NAME_f = lambda: (NAME_o.zero_grad(), NAME(torch.ones(1, 2)).pow(2).sum())[1]\n"
-        "def NAME_c():\n    loss = NAME_f()\n    loss.backward()\n    return loss\nNAME_o.step(NAME_c)",
+        "def NAME_c():\n    loss = NAME_f()\n    loss.backward()\n    return loss\n"
+        "NAME_o.step(NAME_c)",
         "was = NAME_f().item()\nNAME_o.step(NAME_c)\nassert NAME_f().item() <= was"),
     _torch("swa_utils.AveragedModel", "NAME_m = nn.Linear(1, 1)\n"
         "NAME = torch.optim.swa_utils.AveragedModel(NAME_m)",
@@ -249,16 +262,19 @@ _TORCH = (
     _torch("scripted module", _NET + "        NAME = torch.jit.script(nn.Linear(2, 1))",
         "assert isinstance(NAME, torch.jit.ScriptModule) and NAME(torch.ones(2)).shape == (1,)\n"
         "NAME(torch.ones(2)).backward()\nassert NAME.weight.grad is not None"),
-    _torch("traced module", "NAME_l = nn.Linear(2, 1)\nNAME = torch.jit.trace(NAME_l, torch.ones(2))\n"
+    _torch("traced module", "NAME_l = nn.Linear(2, 1)\n"
+        "NAME = torch.jit.trace(NAME_l, torch.ones(2))\n"
         "NAME_was = NAME(torch.ones(2)).item()",
-        "assert NAME(torch.ones(2)).item() == NAME_was and isinstance(NAME, torch.jit.ScriptModule)"),
+        "assert NAME(torch.ones(2)).item() == NAME_was and isinstance(NAME, "
+        "torch.jit.ScriptModule)"),
     _torch("scripted function", "def NAME_f(x: torch.Tensor, n: int):\n    return x * n\n"
         "NAME = torch.jit.script(NAME_f)", "assert NAME(torch.ones(2), 3).tolist() == [3, 3]"),
     _torch("compiled module", "NAME = torch.compile(nn.Linear(2, 1), backend='eager')",
         "assert NAME(torch.ones(2)).shape == (1,) and hasattr(NAME, '_orig_mod')"),
     _torch("compiled function", "@torch.compile(backend='eager')\ndef NAME(x):\n    return x * 2",
         "assert NAME(torch.ones(1)).item() == 2"),
-    _torch("tensor with a graph", "NAME_w = torch.ones(2, requires_grad=True)\nNAME = (NAME_w * 3).sum()",
+    _torch("tensor with a graph", "NAME_w = torch.ones(2, requires_grad=True)\n"
+        "NAME = (NAME_w * 3).sum()",
         "assert NAME.item() == 6 and NAME.grad_fn is None and not NAME.requires_grad\n"
         "try:\n    NAME.backward()\nexcept RuntimeError as why:\n    assert 'grad' in str(why)\n"
         "else:\n    assert False\n"
@@ -274,13 +290,15 @@ _TORCH = (
             @staticmethod
             def backward(ctx, g):
                 return g * 7
-        """, "x = torch.ones(1, requires_grad=True)\nNAME.apply(x).backward()\nassert x.grad.item() == 7"),
+        """, "x = torch.ones(1, requires_grad=True)\nNAME.apply(x).backward()\n"
+        "assert x.grad.item() == 7"),
     _torch("hooks of a module and of a tensor", "NAME_seen = []\nNAME = nn.Linear(1, 1)\n"
         "NAME_h = NAME.register_forward_hook(lambda m, i, o: NAME_seen.append(1))\n"
         "NAME_t = torch.ones(1, requires_grad=True)\nNAME_t.register_hook(lambda g: g * 5)",
         "NAME(torch.ones(1))\nassert NAME_seen == [1]\nNAME_h.remove()\nNAME(torch.ones(1))\n"
         "assert NAME_seen == [1]\n(NAME_t * 1).sum().backward()\nassert NAME_t.grad.item() == 5"),
-    _torch("sparse tensors", "NAME = torch.eye(3).to_sparse()\nNAME_c = torch.eye(3).to_sparse_csr()",
+    _torch("sparse tensors", "NAME = torch.eye(3).to_sparse()\n"
+        "NAME_c = torch.eye(3).to_sparse_csr()",
         "assert NAME.is_sparse and (NAME @ torch.ones(3, 1)).sum() == 3\n"
         "assert NAME_c.layout is torch.sparse_csr and (NAME_c @ torch.ones(3)).sum() == 3"),
     _torch("Parameter, Buffer and uninitialized", "NAME = nn.Parameter(torch.ones(2))\n"
@@ -289,42 +307,54 @@ _TORCH = (
         "assert isinstance(NAME_b, nn.Buffer) and NAME_l(torch.ones(1, 2)).shape == (1, 3)"),
     _torch("quantized tensor", "import warnings; warnings.simplefilter('ignore')\n"
         "NAME = torch.quantize_per_tensor(torch.tensor([1., 2]), 0.1, 0, torch.qint8)",
-        "assert NAME.q_scale() == 0.1 and torch.allclose(NAME.dequantize(), torch.tensor([1., 2]))"),
+        "assert NAME.q_scale() == 0.1 and torch.allclose(NAME.dequantize(), torch.tensor([1., "
+        "2]))"),
     _torch("nested tensor", "NAME = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)],"
-        " layout=torch.jagged)", "assert [len(t) for t in NAME.unbind()] == [2, 3] and (NAME * 2).sum() == 10"),
+        " layout=torch.jagged)", "assert [len(t) for t in NAME.unbind()] == [2, 3] and (NAME * "
+        "2).sum() == 10"),
     _torch("views and tied storages", "NAME = torch.zeros(4)\nNAME_v = NAME.view(2, 2)\n"
-        "NAME_n = NAME.numpy()", "NAME_v[0, 1] = 5\nassert NAME[1] == 5 and NAME_n[1] == 5", "numpy"),
+        "NAME_n = NAME.numpy()", "NAME_v[0, 1] = 5\nassert NAME[1] == 5 and NAME_n[1] == 5",
+        "numpy"),
     _torch("subclass of Tensor from the notebook", "class NAME_T(torch.Tensor):\n    pass\n"
         "NAME = torch.ones(2).as_subclass(NAME_T)\nNAME.unit = 'm'",
         "assert type(NAME + 1) is NAME_T and NAME.unit == 'm'"),
     _torch("dtype, device, Size and memory format", "NAME = [torch.float16, torch.device('cpu'),"
         " torch.Size([2, 3]), torch.channels_last, torch.strided]",
-        "assert NAME[0] is torch.float16 and NAME[2].numel() == 6 and NAME[3] is torch.channels_last"),
+        "assert NAME[0] is torch.float16 and NAME[2].numel() == 6 and NAME[3] is "
+        "torch.channels_last"),
     _torch("GradScaler and autocast", "NAME = torch.amp.GradScaler('cpu', init_scale=8.)\n"
         "NAME.scale(torch.ones(1))\nNAME_a = torch.autocast('cpu', torch.bfloat16)",
         "assert NAME.get_scale() == 8 and NAME.scale(torch.ones(1)).item() == 8\n"
         "with NAME_a:\n    assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16"),
-    _torch("distribution and transform", "NAME = torch.distributions.Normal(torch.zeros(1), torch.ones(1))\n"
-        "NAME_t = torch.distributions.TransformedDistribution(NAME, torch.distributions.ExpTransform())",
-        "assert abs(NAME.log_prob(torch.zeros(1)).item() + 0.9189) < 1e-3 and NAME_t.sample().item() > 0"),
+    _torch("distribution and transform", "NAME = torch.distributions.Normal(torch.zeros(1), "
+        "torch.ones(1))\n"
+        "NAME_t = torch.distributions.TransformedDistribution(NAME, "
+        "torch.distributions.ExpTransform())",
+        "assert abs(NAME.log_prob(torch.zeros(1)).item() + 0.9189) < 1e-3 and "
+        "NAME_t.sample().item() > 0"),
     _torch("no_grad, and a profiler that has ended", "NAME = torch.no_grad()\n"
         "NAME_p = torch.profiler.profile()", "with NAME:\n    assert not torch.is_grad_enabled()"),
     _torch("parametrized module", "from torch.nn.utils import parametrizations\n"
-        "NAME = parametrizations.weight_norm(nn.Linear(2, 1))\nNAME_was = NAME(torch.ones(2)).item()",
-        "NAME(torch.ones(2)).backward()\nassert NAME.parametrizations.weight.original0.grad is not None\n"
+        "NAME = parametrizations.weight_norm(nn.Linear(2, 1))\n"
+        "NAME_was = NAME(torch.ones(2)).item()",
+        "NAME(torch.ones(2)).backward()\n"
+        "assert NAME.parametrizations.weight.original0.grad is not None\n"
         "assert NAME(torch.ones(2)).item() == NAME_was and NAME.weight.shape == (1, 2)"),
     _torch("pruned module", "from torch.nn.utils import prune\nNAME = nn.Linear(2, 2)\n"
         "NAME_p = prune.l1_unstructured(NAME, 'weight', 0.5)",
         "assert (NAME_p.weight == 0).sum() == 2\nNAME_p(torch.ones(2)).sum().backward()"),
     _torch("exported program and symbolic trace",
         "import torch.fx\nNAME = torch.fx.symbolic_trace(nn.Linear(2, 1))\nNAME_g = NAME.graph",
-        "assert NAME(torch.ones(2)).shape == (1,) and NAME.graph is NAME_g and 'linear' in NAME.code"
+        "assert NAME(torch.ones(2)).shape == (1,) and NAME.graph is NAME_g and 'linear' in "
+        "NAME.code"
         " or 'weight' in NAME.code"),
-    _torch("PackedSequence and state_dict", "NAME = nn.utils.rnn.pack_sequence([torch.ones(2), torch.ones(1)])\n"
+    _torch("PackedSequence and state_dict", "NAME = nn.utils.rnn.pack_sequence([torch.ones(2), "
+        "torch.ones(1)])\n"
         "NAME_s = nn.Linear(1, 1).state_dict()",
         "assert nn.utils.rnn.pad_packed_sequence(NAME)[1].tolist() == [2, 1]\n"
         "nn.Linear(1, 1).load_state_dict(NAME_s)"),
-    _torch("Transformer and LSTM", "NAME = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8), 1)\n"
+    _torch("Transformer and LSTM", "NAME = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, "
+        "2, 8), 1)\n"
         "NAME_l = nn.LSTM(2, 3, 2)", "assert NAME(torch.ones(1, 1, 4)).shape == (1, 1, 4)\n"
         "NAME_l(torch.ones(2, 1, 2))[0].sum().backward()"),
     _torch("functional call and vmap", "NAME = torch.func.vmap(lambda x: x * 2)\n"
@@ -341,11 +371,13 @@ _JAX = (
     _jax("jitted function", "@jax.jit\ndef NAME(x):\n    return x * 2 + 1\nNAME(1.0)",
         "assert NAME(3.0) == 7 and hasattr(NAME, 'lower')"),
     _jax("jitted function with static arguments", "import functools\n"
-        "@functools.partial(jax.jit, static_argnames='n')\ndef NAME(x, n):\n    return x ** n\nNAME(2., n=3)",
+        "@functools.partial(jax.jit, static_argnames='n')\ndef NAME(x, n):\n    return x ** n\n"
+        "NAME(2., n=3)",
         "assert NAME(2.0, n=4) == 16"),
     _jax("grad and vmap", "NAME = jax.grad(lambda x: x ** 3)\nNAME_v = jax.vmap(lambda x: x + 1)",
         "assert NAME(2.0) == 12 and NAME_v(jnp.zeros(2)).tolist() == [1, 1]"),
-    _jax("jit of grad of a function in another variable", "def NAME_loss(w):\n    return (w ** 2).sum()\n"
+    _jax("jit of grad of a function in another variable", "def NAME_loss(w):\n"
+        "    return (w ** 2).sum()\n"
         "NAME = jax.jit(jax.value_and_grad(NAME_loss))\nNAME(jnp.ones(2))",
         "assert NAME(jnp.ones(2))[1].tolist() == [2, 2]"),
     _jax("pytree registered by the notebook", """
@@ -380,34 +412,42 @@ _TRANSFORMERS = (
         "assert transformers.BertModel(NAME).config.hidden_size == 8"),
     _transformers("model from a config", "import torch\n"
         "NAME = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_embd=8, n_layer=1, n_head=2,"
-        " vocab_size=20, n_positions=16))\nNAME_was = NAME.eval()(torch.tensor([[1, 2]])).logits.detach()",
+        " vocab_size=20, n_positions=16))\n"
+        "NAME_was = NAME.eval()(torch.tensor([[1, 2]])).logits.detach()",
         "import torch\nout = NAME(torch.tensor([[1, 2]]), labels=torch.tensor([[1, 2]]))\n"
         "assert torch.allclose(out.logits, NAME_was)\nout.loss.backward()\n"
         "assert NAME.transformer.wte.weight is NAME.lm_head.weight\n"
-        "assert NAME.generate(torch.tensor([[1]]), max_new_tokens=2, do_sample=False, pad_token_id=0).shape[1] <= 3"),
+        "assert NAME.generate(torch.tensor([[1]]), max_new_tokens=2, do_sample=False, "
+        "pad_token_id=0).shape[1] <= 3"),
     _transformers("tokenizer", """
         import tempfile
         from tokenizers import Tokenizer, models, pre_tokenizers
         NAME_t = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
         NAME_t.pre_tokenizer = pre_tokenizers.Whitespace()
-        NAME = transformers.PreTrainedTokenizerFast(tokenizer_object=NAME_t, unk_token="?", pad_token="?")
+        NAME = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=NAME_t, unk_token="?", pad_token="?")
         """, "assert NAME('b a x')['input_ids'] == [1, 0, 2] and NAME_t.encode('a').ids == [0]\n"
         "assert NAME(['a', 'a b'], padding=True)['input_ids'][0] == [0, 2]"),
     _transformers("BatchEncoding and ModelOutput", "import torch\n"
         "NAME = transformers.BatchEncoding({'input_ids': torch.ones(1, 2)})\n"
         "NAME_o = transformers.modeling_outputs.BaseModelOutput(last_hidden_state=torch.ones(1))",
-        "assert NAME.input_ids.sum() == 2 and NAME_o[0].item() == 1 and NAME_o.last_hidden_state is NAME_o[0]"),
+        "assert NAME.input_ids.sum() == 2 and NAME_o[0].item() == 1 and "
+        "NAME_o.last_hidden_state is NAME_o[0]"),
     _transformers("TrainingArguments", "import tempfile\n"
         "NAME = transformers.TrainingArguments(tempfile.mkdtemp(), report_to=[], use_cpu=True)",
         "assert NAME.device.type == 'cpu' and NAME.learning_rate == 5e-5", "accelerate"),
 )  # fmt: skip
 
 _DATASETS = (
-    _datasets("Dataset", "NAME = datasets.Dataset.from_dict({'a': [1, 2, 3]}).filter(lambda r: r['a'] > 1)",
-        "assert NAME['a'][:] == [2, 3] and NAME.map(lambda r: {'b': r['a'] * 2})['b'][:] == [4, 6]"),
-    _datasets("DatasetDict", "NAME = datasets.Dataset.from_dict({'a': [1, 2, 3, 4]}).train_test_split(0.5)",
+    _datasets("Dataset", "NAME = datasets.Dataset.from_dict({'a': [1, 2, 3]}).filter(lambda r: "
+        "r['a'] > 1)",
+        "assert NAME['a'][:] == [2, 3] and NAME.map(lambda r: {'b': r['a'] * 2})['b'][:] == [4, "
+        "6]"),
+    _datasets("DatasetDict", "NAME = datasets.Dataset.from_dict({'a': [1, 2, 3, "
+        "4]}).train_test_split(0.5)",
         "assert len(NAME['train']) == 2 and sorted(NAME) == ['test', 'train']"),
-    _datasets("IterableDataset", "NAME = datasets.Dataset.from_dict({'a': [1, 2, 3]}).to_iterable_dataset()"
+    _datasets("IterableDataset", "NAME = datasets.Dataset.from_dict({'a': [1, 2, "
+        "3]}).to_iterable_dataset()"
         ".map(lambda r: {'b': r['a'] + 1})", "assert [r['b'] for r in NAME] == [2, 3, 4]"),
     _datasets("Features", "NAME = datasets.Features({'x': datasets.Value('int8'),"
         " 'c': datasets.ClassLabel(names=['n', 'y'])})",

@@ -10,7 +10,8 @@ _scipy = Library("scipy", "import numpy as np, scipy", needs=("scipy", "numpy"))
 _NUMPY = (
     _numpy("structured array",
         """
-        NAME = np.zeros(3, [("x", "<i4"), ("at", [("lon", "f8"), ("lat", "f8")]), ("v", "u1", (2,))])
+        NAME_at = [("lon", "f8"), ("lat", "f8")]
+        NAME = np.zeros(3, [("x", "<i4"), ("at", NAME_at), ("v", "u1", (2,))])
         NAME_lat = NAME["at"]["lat"]
         """,
         """
@@ -199,7 +200,8 @@ def _sparse(kind: str, use: str) -> object:
     return _scipy(f"{kind}_array",
         f"import scipy.sparse\nNAME = scipy.sparse.{kind}_array(np.diag([1.0, 2, 3, 4]))",
         f"""
-        assert type(NAME) is scipy.sparse.{kind}_array and (NAME @ np.ones(4)).tolist() == [1, 2, 3, 4]
+        assert type(NAME) is scipy.sparse.{kind}_array
+        assert (NAME @ np.ones(4)).tolist() == [1, 2, 3, 4]
         {use}
         """)  # fmt: skip
 

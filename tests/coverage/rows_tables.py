@@ -38,12 +38,14 @@ _PANDAS = (
         NAME.unit = "m"
         """,
         "assert type(NAME.head(1)) is NAME_F and NAME.unit == 'm'"),
-    _pandas("MultiIndex", "NAME = pd.MultiIndex.from_product([['a', 'b'], [1, 2]], names=['x', 'y'])",
+    _pandas("MultiIndex", "NAME = pd.MultiIndex.from_product([['a', 'b'], [1, 2]], names=['x', "
+        "'y'])",
         "assert NAME.get_loc(('b', 1)) == 2 and NAME.names == ['x', 'y']"),
     _pandas("RangeIndex and DatetimeIndex with a frequency",
         "NAME = pd.date_range('2024-01-01', periods=3, freq='MS', tz='Europe/Berlin')\n"
         "NAME_r = pd.RangeIndex(0, 10, 2)",
-        "assert NAME.freqstr == 'MS' and str(NAME.tz) == 'Europe/Berlin' and type(NAME_r) is pd.RangeIndex\n"
+        "assert NAME.freqstr == 'MS' and str(NAME.tz) == 'Europe/Berlin' and type(NAME_r) is "
+        "pd.RangeIndex\n"
         "assert NAME.shift(1)[0] == NAME[1]"),
     _pandas("Categorical", "NAME = pd.Categorical(['lo', 'hi'], ['lo', 'hi'], ordered=True)",
         "assert NAME.max() == 'hi' and NAME.codes.tolist() == [0, 1]\nNAME[0] = 'hi'"),
@@ -66,7 +68,8 @@ _PANDAS = (
     _pandas("Arrow-backed columns",
         "NAME = pd.DataFrame({'a': pd.array([1, None], 'int64[pyarrow]'),"
         " 's': pd.array(['x', 'y'], 'string[pyarrow]')})",
-        "assert NAME.a.sum() == 1 and NAME.s.str.upper()[1] == 'Y'\nNAME.loc[1, 'a'] = 7", "pyarrow"),
+        "assert NAME.a.sum() == 1 and NAME.s.str.upper()[1] == 'Y'\nNAME.loc[1, 'a'] = 7",
+        "pyarrow"),
     _pandas("sparse columns", "NAME = pd.DataFrame({'a': pd.arrays.SparseArray([0, 0, 5])})",
         "assert NAME.a.sparse.density == 1 / 3 and NAME.a.sum() == 5"),
     _pandas("extension array from the notebook",
@@ -100,9 +103,11 @@ _PANDAS = (
                 return NAME_Dtype()
         NAME = pd.Series(NAME_Array([1.0, 2.0]))
         """,
-        "assert NAME.dtype.name == 'celsius' and NAME[1] == 2.0 and type(NAME.array) is NAME_Array"),
+        "assert NAME.dtype.name == 'celsius' and NAME[1] == 2.0 and type(NAME.array) is "
+        "NAME_Array"),
     _pandas("Styler",
-        f"NAME = {_FRAME}.style.highlight_max('v', color='red').format({{'v': lambda v: f'<{{v}}>'}})",
+        f"NAME = {_FRAME}.style.highlight_max('v', color='red').format({{'v': lambda v: "
+        f"f'<{{v}}>'}})",
         "assert 'red' in NAME.to_html() and '&lt;4.0&gt;' in NAME.to_html(escape='html') or"
         " '<4.0>' in NAME.to_html()", "jinja2"),
     _pandas("DataFrameGroupBy", f"NAME_df = {_FRAME}\nNAME = NAME_df.groupby('k')",
@@ -160,7 +165,8 @@ _POLARS = (
     _polars("column of objects", "NAME = pl.Series('o', [{1}, None], dtype=pl.Object)",
         "assert NAME[0] == {1} and NAME[1] is None"),
     _polars("LazyFrame", f"NAME = {_SALES}.lazy().group_by('k').agg(pl.col('v').sum()).sort('k')",
-        "assert NAME.collect()['v'].to_list() == [1, 2]\nassert NAME.head(1).collect().height == 1"),
+        "assert NAME.collect()['v'].to_list() == [1, 2]\n"
+        "assert NAME.head(1).collect().height == 1"),
     _polars("LazyFrame that scans a file",
         """
         import tempfile, os
@@ -196,7 +202,8 @@ _PYARROW = (
         "assert NAME_s.to_pylist() == [10, 11] and len(NAME) == 1000"),
     _pyarrow("DictionaryArray and ListArray",
         "NAME = pa.array(['x', 'y', 'x']).dictionary_encode()\nNAME_l = pa.array([[1], [2, 3]])",
-        "assert NAME.indices.to_pylist() == [0, 1, 0] and NAME_l.flatten().to_pylist() == [1, 2, 3]"),
+        "assert NAME.indices.to_pylist() == [0, 1, 0] and NAME_l.flatten().to_pylist() == [1, "
+        "2, 3]"),
     _pyarrow("RecordBatch", f"NAME = {_TABLE}.to_batches()[0]",
         "assert NAME.column('s').null_count == 1 and NAME.num_rows == 3"),
     _pyarrow("Schema with metadata",
@@ -226,7 +233,8 @@ _PYARROW = (
         "NAME = (pc.field('a') * 2 > 3) & pc.field('s').is_valid()\n"
         "NAME_o = pc.ScalarAggregateOptions(skip_nulls=False)",
         f"assert {_TABLE}.filter(NAME).num_rows == 1\n"
-        "import pyarrow.compute as pc\nassert pc.sum(pa.array([1, None]), options=NAME_o).as_py() is None"),
+        "import pyarrow.compute as pc\n"
+        "assert pc.sum(pa.array([1, None]), options=NAME_o).as_py() is None"),
     _pyarrow("dataset of files",
         """
         import tempfile, pyarrow.dataset as ds, pyarrow.parquet as pq
@@ -234,7 +242,8 @@ _PYARROW = (
         pq.write_table(pa.table({"a": [1, 2, 3]}), NAME_dir + "/x.parquet")
         NAME = ds.dataset(NAME_dir)
         """,
-        "import pyarrow.compute as pc\nassert NAME.to_table(filter=pc.field('a') > 1).num_rows == 2\n"        ),
+        "import pyarrow.compute as pc\n"
+        "assert NAME.to_table(filter=pc.field('a') > 1).num_rows == 2\n"        ),
     _pyarrow("Scanner", f"import pyarrow.dataset as ds\nNAME = ds.dataset({_TABLE}).scanner()", "",
         expect="named", why_not="read"),
     _pyarrow("ParquetFile",
@@ -249,7 +258,8 @@ _PYARROW = (
         """
         import tempfile
         NAME_path = tempfile.mkdtemp() + "/x.arrow"
-        with pa.OSFile(NAME_path, "wb") as out, pa.ipc.new_file(out, pa.schema([("a", "int64")])) as w:
+        NAME_schema = pa.schema([("a", "int64")])
+        with pa.OSFile(NAME_path, "wb") as out, pa.ipc.new_file(out, NAME_schema) as w:
             w.write_table(pa.table({"a": range(50_000)}))
         NAME = pa.ipc.open_file(pa.memory_map(NAME_path)).read_all()
         """,
@@ -291,7 +301,8 @@ _XARRAY = (
         "NAME, NAME_r = NAME_a.groupby('k'), NAME_a.rolling(x=2)",
         "assert NAME.sum().values.tolist() == [4, 6] and NAME_r.sum().values[1] == 3"),
     _xarray("DataTree", "NAME = xr.DataTree.from_dict({'/': xr.Dataset({'a': 1}),"
-        " '/c': xr.Dataset({'b': 2})})", "assert NAME['c/b'] == 2 and NAME.children['c'].parent is NAME"),
+        " '/c': xr.Dataset({'b': 2})})", "assert NAME['c/b'] == 2 and NAME.children['c'].parent "
+        "is NAME"),
 )  # fmt: skip
 
 _DASK = (
@@ -300,7 +311,8 @@ _DASK = (
     _dask("DataFrame", "import dask.dataframe as dd, pandas as pd\n"
         "NAME = dd.from_pandas(pd.DataFrame({'k': [1, 2, 1], 'v': [1, 2, 3]}), npartitions=2)\n"
         "NAME_g = NAME.groupby('k').v.sum()",
-        "assert NAME_g.compute()[1] == 4 and NAME.v.map_partitions(lambda s: s * 2).sum().compute() == 12",
+        "assert NAME_g.compute()[1] == 4 and NAME.v.map_partitions(lambda s: s * "
+        "2).sum().compute() == 12",
         "pandas"),
     _dask("Bag", "import dask.bag as db\nNAME = db.from_sequence([1, 2, 3]).map(lambda x: x + 1)",
         "assert NAME.compute(scheduler='sync') == [2, 3, 4]"),
@@ -339,12 +351,17 @@ _DUCKDB = (
         NAME = duckdb.connect(NAME_path)
         NAME.execute("create table t as select 42 i")
         """,
-        "assert NAME.execute('select i from t').fetchone() == (42,)\nNAME.execute('insert into t values (1)')"),
-    _duckdb("relation", "NAME = duckdb.sql('select 1 a union all select 2 order by a')", "",
-        expect="named", why_not="connection"),
-    _duckdb("expression and type", "NAME = duckdb.typing.DuckDBPyType('INTEGER[]')"
-        " if hasattr(duckdb, 'typing') else duckdb.sqltype('INTEGER[]')\nNAME_e = duckdb.ColumnExpression('a')",
-        "assert str(NAME) == 'INTEGER[]'"),
+        "assert NAME.execute('select i from t').fetchone() == (42,)\n"
+        "NAME.execute('insert into t values (1)')"),
+    _duckdb("relation", "NAME_c = duckdb.connect()\n"
+        "NAME_c.execute('create table t as select 7 a')\n"
+        "NAME = NAME_c.sql('select a from t')",
+        "NAME_c.execute('insert into t values (9)')\n"
+        "assert NAME.order('a desc').fetchall() == [(9,), (7,)] and NAME.columns == ['a']"),
+    _duckdb("expression and type", "NAME = duckdb.sqltype('INTEGER[]')\n"
+        "NAME_e = (duckdb.ColumnExpression('a') + 1).alias('b')",
+        "assert str(NAME) == 'INTEGER[]' and NAME.children[0][1] == 'INTEGER'\n"
+        "assert duckdb.sql('select 4 a').select(NAME_e).fetchall() == [(5,)]"),
 )  # fmt: skip
 
 _MODEL = """
@@ -390,7 +407,8 @@ _ALCHEMY = (
             assert c.execute(sa.select(NAME_t)).one() == (1, "x")
         """),
     _alchemy("Select and other clauses",
-        "NAME_t = sa.table('t', sa.column('i'))\nNAME = sa.select(NAME_t.c.i).where(NAME_t.c.i > sa.bindparam('n'))\n"
+        "NAME_t = sa.table('t', sa.column('i'))\n"
+        "NAME = sa.select(NAME_t.c.i).where(NAME_t.c.i > sa.bindparam('n'))\n"
         "NAME_text = sa.text('select :x')",
         "assert 'WHERE t.i >' in str(NAME.limit(1))\n"
         "with sa.create_engine('sqlite://').connect() as c:\n"
