@@ -14,7 +14,7 @@ import io
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -117,6 +117,25 @@ def _function_state(function: types.FunctionType) -> dict[str, Any]:
     return {"fields": fields, "dict": function.__dict__, "cells": cells}
 
 
+def _is_copy(namespace: dict[str, Any], main: dict[str, Any]) -> bool:
+    """Whether the globals of a function began as a copy of the notebook's: attrs makes such."""
+    return "_oh" in namespace and namespace["_oh"] is main.get("_oh")
+
+
+def _own_part(function: types.FunctionType, main: dict[str, Any]) -> dict[str, Any]:
+    """What such globals have beside the notebook's variables, and those that the function uses."""
+    used = {name for code in _codes_in(function.__code__) for name in code.co_names}
+    copied = function.__globals__.items()
+    return {name: value for name, value in copied if name not in main or name in used}
+
+
+def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes_in(constant)
+
+
 class _Reductions:
     """What both picklers share. Attributes are set by `_start`."""
 
@@ -131,6 +150,7 @@ class _Reductions:
     _function_cells: set[int]
     _roots: set[int]
     _partly: list[Refused]
+    _copies: dict[int, dict[str, Any]]
 
     def _start(
         self,
@@ -151,6 +171,7 @@ class _Reductions:
         self._function_cells = set()
         self._roots = set(map(id, roots))
         self._partly = []
+        self._copies = {}
 
     def persistent_id(self, obj: Any) -> tuple[str, ...] | None:
         cls = type(obj)
@@ -248,6 +269,8 @@ class _Reductions:
         module = sys.modules.get(namespace.get("__name__", ""))
         if namespace is not self._main and module is not None and vars(module) is namespace:
             namespace = module
+        elif namespace is not self._main and _is_copy(namespace, self._main):
+            namespace = self._copies.setdefault(id(namespace), _own_part(function, self._main))
         self._codes.append(function.__code__)
         arguments = (function.__code__, namespace, function.__name__, closure)
         state = _function_state(function)

@@ -101,3 +101,25 @@ def load_context(cls: Any, function: Any, given: tuple[Any, ...], named: dict[st
 
 
 named_reduction("contextlib", "_GeneratorContextManager", reduce_context, subclasses=True)
+
+
+def reduce_template(template: Any) -> Any:
+    """Its attributes: to make one takes the source, which jinja does not keep."""
+    attributes = dict(vars(template))
+    module = attributes.pop("_module", None)
+    del module  # what it exports is computed again
+    return (load_template, (type(template),), attributes, None, None, set_template)
+
+
+def load_template(cls: Any) -> Any:
+    """A template without anything."""
+    return object.__new__(cls)
+
+
+def set_template(template: Any, attributes: dict[str, Any]) -> None:
+    """Its code and its environment."""
+    vars(template).update(attributes)
+    template._module = None
+
+
+named_reduction("jinja2.environment", "Template", reduce_template, subclasses=True)

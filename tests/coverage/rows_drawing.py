@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from library import Library
 
-_mpl = Library("matplotlib", "import matplotlib\nmatplotlib.use('agg')\n"
-        "import matplotlib.pyplot as plt")
+_mpl = Library(
+    "matplotlib", "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt"
+)
 _plotly = Library("plotly", "import plotly.graph_objects as go")
 _altair = Library("altair", "import altair as alt")
 _widgets = Library("ipywidgets", "import ipywidgets as widgets")
