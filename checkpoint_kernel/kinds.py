@@ -19,7 +19,8 @@ from typing import Any, Final
 from cloudpickle.cloudpickle import _should_pickle_by_reference
 
 from . import registry
-from .refusals import refusal_for
+from .hidden_state import has_hidden_state
+from .refusals import Refusal, refusal_for
 
 # ATOMIC and LEAF have no parts that could be shared. An ATOMIC object can never change either.
 # REDUCED: `registry` knows how.
@@ -52,6 +53,10 @@ _LEAVES_BY_NAME: Final = (
     ("torch", "Size"),
 )
 
+# `pickling` knows how.
+_REDUCED_ELSEWHERE: Final = frozenset({types.CellType, memoryview})
+_HIDDEN: Final = Refusal("it has a state that pickle cannot reach")
+
 known: dict[type, int] = {}
 registry.caches.append(known)
 
@@ -75,6 +80,9 @@ def kind_of(cls: type) -> int:
         for module, name in _LEAVES_BY_NAME
     ):
         kind = ATOMIC if _is_immutable(cls) else LEAF
+    elif cls not in _REDUCED_ELSEWHERE and has_hidden_state(cls):
+        kind = REFUSED
+        registry.known[cls] = registry.Reducer.refusing(_HIDDEN)
     else:
         kind = PLAIN
     known[cls] = kind

@@ -45,7 +45,7 @@ def reduce_file(obj: Any) -> Any:
     try:
         return open_files.once(obj, lambda: _reduction(obj))
     except OSError as why:
-        raise refused(obj, f"its file cannot be looked at: {why}") from why
+        raise refused(obj, f"{why}, and ends with its process") from why
 
 
 def _reduction(obj: Any) -> Any:

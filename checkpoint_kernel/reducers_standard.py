@@ -219,6 +219,11 @@ def reduce_stub(obj: Any) -> Any:
     raise Refused(obj._stub_what, Refusal(obj._stub_reason, obj._stub_remedy, bound=True))
 
 
+def reduce_struct(obj: Any) -> Any:
+    """struct.Struct."""
+    return (type(obj), (obj.format,))
+
+
 for _name in ("LockType", "lock"):
     named_reduction("_thread", _name, reduce_lock)
 named_reduction("_thread", "RLock", reduce_rlock)
@@ -246,4 +251,5 @@ named_reduction("gzip", "GzipFile", _compressed("gzip", "fileobj"))
 named_reduction("bz2", "BZ2File", _compressed("bz2", "_fp"))
 named_reduction("lzma", "LZMAFile", _compressed("lzma", "_fp"))
 named_reduction("random", "SystemRandom", reduce_system_random)
+named_reduction("_struct", "Struct", reduce_struct)
 named_reduction("checkpoint_kernel.stub", "Stub", reduce_stub)

@@ -69,6 +69,7 @@ _RUNNING = Refusal("its position is inside running code, which ends with the pro
 _SOCKET = Refusal("a network connection ends with its process", "connect again", bound=True)
 _CONNECTION = Refusal("a database connection ends with its process", "connect again", bound=True)
 _HASH = Refusal("the state of a digest cannot be read", "hash the data again")
+_TABLE = Refusal("it does not tell what it reads or writes", "make it again: csv.reader(f)")
 _SHARED = Refusal("it is shared with processes that end with this one", "make a new one")
 _FILE = Refusal("an open file ends with its process", "open it again")
 _PROCESS = Refusal("it stands for a running process or thread")
@@ -107,6 +108,8 @@ _BY_NAME: dict[tuple[str, str], Refusal] = {
     ("zmq", "Socket"): _SOCKET,
     ("zmq", "Context"): _SOCKET,
     ("http.client", "HTTPConnection"): _SOCKET,
+    ("_csv", "Reader"): _TABLE,
+    ("_csv", "Writer"): _TABLE,
     ("_hashlib", "HASH"): _HASH,
     ("_hashlib", "HMAC"): _HASH,
     ("_blake2", "blake2b"): _HASH,
@@ -148,8 +151,8 @@ def refusal_for(cls: type) -> Refusal | None:
 
 def _is_of_a_database(cls: type) -> bool:
     """A driver's connection or cursor, as PEP 249 describes them; no class of the notebook's."""
-    name, has = cls.__name__.lower(), _has(cls)
-    if cls.__module__ == "__main__":
+    name, has = _name_of(cls).lower(), _has(cls)
+    if _module_of(cls) == "__main__":
         return False
     connects = name.endswith("connection") and has("cursor", "commit", "rollback", "close")
     return connects or (name.endswith("cursor") and has("execute", "fetchone", "fetchall", "close"))

@@ -100,6 +100,7 @@ class Jupyter:
                     Unit("locals", "locals", ("train.epoch",), "pickle", "3" * 64, 10),
                 ),
                 skipped=(Skipped("lock", "lock", "locks cannot be saved", "make it again"),),
+                partly=(Skipped("a", "generator", "it was running"),),
             ),
             **changes,
         )
@@ -209,12 +210,14 @@ def test_show_names_every_variable_and_every_skipped_one_with_its_reason(
     assert shown["variables"][0]["size_bytes"] == 2048
     assert shown["variables"][0]["together_with"] == ["b"]
     assert shown["skipped"][0]["name"] == "lock"
+    assert [(e["name"], e["type"]) for e in shown["partly"]] == [("a", "generator")]
     assert shown["locals"] == ["train.epoch"]
     text = jupyter.run("show", m.id[:-3]).stdout
     assert "after In[4]" in text
     assert "2.0 KB" in text
     assert "locks cannot be saved" in text
     assert "make it again" in text
+    assert "it was running" in text
     assert "train.epoch" in text
 
 

@@ -370,6 +370,14 @@ class TestPartsOfObjects:
         assert found.keys() == {"x"}
         assert found["x"].reason.startswith("it holds a generator, which cannot be saved")
 
+    def test_an_object_of_a_c_type_that_cannot_be_pickled_costs_itself_only(self) -> None:
+        notebook = made("import zlib\nx = {'z': zlib.compressobj(), 'n': 1}; z = x['z']")
+        partition = notebook.partition()
+        assert [(s.name, s.type) for s in partition.skipped] == [("z", "zlib.Compress")]
+        assert "a state that pickle cannot reach" in partition.skipped[0].reason
+        assert [one.name for one in partition.partly] == ["x"]
+        assert load(partition).main["x"]["n"] == 1
+
     def test_a_unit_with_a_lock_or_a_stub_is_always_looked_at(self) -> None:
         notebook = made("import threading\na = [threading.Lock()]; b = [(i for i in [])]; c = [1]")
         closed = {name: d.closed for d in notebook.partition().units for name in d.root}

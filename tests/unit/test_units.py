@@ -97,7 +97,7 @@ class TestOneBadVariableCostsItself:
         [
             ("bad = (i for i in range(3))", "position is inside running code"),
             ("import socket; bad = socket.socket()", "network connection"),
-            ("import os; bad = open(os.pipe()[0])", "its file cannot be looked at"),
+            ("import os; bad = open(os.pipe()[0])", "it leads to a pipe"),
             ("bad = {'deep': map(str, (i for i in ()))}", "it holds a generator"),
             ("class B:\n def __reduce__(self): raise ValueError('no')\nbad = B()", "no"),
             ("class B:\n def __reduce__(self): raise SystemExit\nbad = B()", "SystemExit"),
