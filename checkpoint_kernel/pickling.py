@@ -64,6 +64,7 @@ class Pickled:
     codes: list[types.CodeType]  # of the functions in it
     memory: arrays.Memory
     partly: list[Refused]  # what stubs stand for
+    notes: list[Refused]  # what else is not back, where no stub stands
     keep: Any = field(repr=False, default=None)  # the pickler: its memo keeps ids unique
 
 
@@ -150,6 +151,7 @@ class _Reductions:
     _function_cells: set[int]
     _roots: set[int]
     _partly: list[Refused]
+    _notes: list[Refused]
     _copies: dict[int, dict[str, Any]]
 
     def _start(
@@ -171,6 +173,7 @@ class _Reductions:
         self._function_cells = set()
         self._roots = set(map(id, roots))
         self._partly = []
+        self._notes = []
         self._copies = {}
 
     def persistent_id(self, obj: Any) -> tuple[str, ...] | None:
@@ -245,6 +248,8 @@ class _Reductions:
         if torch is not None:
             reduced = tensors.reduce(obj, cls, self._memory, torch)
             if reduced is not NotImplemented:
+                if len(reduced) > 2 and reduced[2] is tensors.DETACHED and obj.requires_grad:
+                    self._notes.append(tensors.NO_GRAPH)
                 return reduced
         if cls is memoryview:
             return arrays.reduce_memoryview(obj, self._memory)
@@ -365,7 +370,7 @@ def _dump(
     private = {index for index, buffer in enumerate(buffers) if id(buffer) in own}
     return Pickled(
         codec, out.getvalue(), buffers, private, pickler._needs, pickler._codes,
-        pickler._memory, pickler._partly, keep=pickler
+        pickler._memory, pickler._partly, pickler._notes, keep=pickler
     )  # fmt: skip
 
 
