@@ -123,11 +123,11 @@ def _is_copy(namespace: dict[str, Any], main: dict[str, Any]) -> bool:
     return "_oh" in namespace and namespace["_oh"] is main.get("_oh")
 
 
-def _own_part(function: types.FunctionType, main: dict[str, Any]) -> dict[str, Any]:
-    """What such globals have beside the notebook's variables, and those that the function uses."""
+def _used_part(function: types.FunctionType) -> dict[str, Any]:
+    """What the function uses of such globals: the rest is the notebook as it was at that time."""
     used = {name for code in _codes_in(function.__code__) for name in code.co_names}
-    copied = function.__globals__.items()
-    return {name: value for name, value in copied if name not in main or name in used}
+    copied = function.__globals__
+    return {name: copied[name] for name in sorted(used | {"__name__"}) if name in copied}
 
 
 def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -152,7 +152,6 @@ class _Reductions:
     _roots: set[int]
     _partly: list[Refused]
     _notes: list[Refused]
-    _copies: dict[int, dict[str, Any]]
 
     def _start(
         self,
@@ -174,7 +173,6 @@ class _Reductions:
         self._roots = set(map(id, roots))
         self._partly = []
         self._notes = []
-        self._copies = {}
 
     def persistent_id(self, obj: Any) -> tuple[str, ...] | None:
         cls = type(obj)
@@ -275,7 +273,7 @@ class _Reductions:
         if namespace is not self._main and module is not None and vars(module) is namespace:
             namespace = module
         elif namespace is not self._main and _is_copy(namespace, self._main):
-            namespace = self._copies.setdefault(id(namespace), _own_part(function, self._main))
+            namespace = _used_part(function)
         self._codes.append(function.__code__)
         arguments = (function.__code__, namespace, function.__name__, closure)
         state = _function_state(function)

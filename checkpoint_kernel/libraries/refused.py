@@ -36,7 +36,7 @@ for _module, _name, _refusal in (
     ("jax._src.core", "Jaxpr", _TRACED),
     ("jax._src.core", "ClosedJaxpr", _TRACED),
     ("jax._src.stages", "Stage", _TRACED),
-    ("lxml.etree", "_BaseParser", Refusal("lxml does not tell the options of a parser")),
+    ("lxml.etree", "_FeedParser", Refusal("lxml does not tell the options of a parser")),
     ("lxml.etree", "XSLT", _COMPILED),
     ("lxml.etree", "_Validator", Refusal("lxml does not give back the schema it was made of")),
     ("lxml.etree", "_XPathEvaluatorBase", _COMPILED),
