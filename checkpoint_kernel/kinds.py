@@ -57,6 +57,8 @@ _LEAVES_BY_NAME: Final = (
 _REDUCED_ELSEWHERE: Final = frozenset({types.CellType, memoryview})
 _HIDDEN: Final = Refusal("it has a state that pickle cannot reach")
 
+_EVERYBODYS: Final = (("numpy", "ufunc"), ("jaxlib._jax", "Device"))
+
 known: dict[type, int] = {}
 registry.caches.append(known)
 
@@ -91,7 +93,7 @@ def kind_of(cls: type) -> int:
 
 def _is_everybodys(cls: type) -> bool:
     """Objects that most units have in common, and that must not make one unit of them."""
-    return cls is getattr(sys.modules.get("numpy"), "ufunc", None)
+    return any(cls is getattr(sys.modules.get(module), name, None) for module, name in _EVERYBODYS)
 
 
 def _is_immutable(cls: type) -> bool:

@@ -43,8 +43,8 @@ def set_registered(cls: Any, state: tuple[Any, list[Registration]]) -> None:
 
 def _in_jax(cls: Any) -> list[Registration]:
     registry = getattr(sys.modules.get("jax._src.tree_util"), "_registry", {})
-    entry = registry.get(cls)
-    return [] if entry is None else [(register_pytree, (entry.to_iter, entry.from_iter))]
+    entries = [entry for noted, entry in registry.items() if noted is cls]  # it may have no hash
+    return [(register_pytree, (entry.to_iter, entry.from_iter)) for entry in entries]
 
 
 def register_pytree(cls: Any, functions: tuple[Any, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Reducers for xgboost, lightgbm and torch: what lives in their own memory, and iterators.
+"""Reducers for xgboost, lightgbm and the devices of jax.
 
 Models are written by code that starts parallel regions, and in a forked process such a region
 waits for ever for threads that are not there: here it is told to use one.
@@ -92,6 +92,32 @@ def load_matrix(data: Any, given: dict[str, Any], infos: dict[str, Any], groups:
 
 named_reduction("xgboost.core", "Booster", reduce_booster, subclasses=True)
 named_reduction("xgboost.core", "DMatrix", reduce_matrix, subclasses=True)
+
+
+# --- jax
+
+
+def reduce_device(device: Any) -> Any:
+    """By platform and number."""
+    arguments = (load_device, type_name(device), "see jax.devices()", device.platform, device.id)
+    return (rebuild.or_stub, arguments)
+
+
+def load_device(platform: str, number: int) -> Any:
+    """One of `jax.devices`."""
+    import jax
+
+    try:
+        there = jax.devices(platform)
+    except RuntimeError as why:
+        raise rebuild.NotThere(f"there is no {platform} here") from why
+    for device in there:
+        if device.id == number:
+            return device
+    raise rebuild.NotThere(f"there is no {platform} device {number} here")
+
+
+named_reduction("jaxlib._jax", "Device", reduce_device)
 
 
 # --- lightgbm
