@@ -560,6 +560,7 @@ def write(
     partition = units.partition(
         selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call,
         facts.proved.together, hold, interruptible,
+        {(one.name, one.type) for one in facts.template.partly},
     )  # fmt: skip
     frames = locals_unit.drafts(
         facts.position.frames, shell.user_ns, partition, facts.bad_frames,

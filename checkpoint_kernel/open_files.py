@@ -2,7 +2,6 @@
 
     note       kernel's main thread, before the fork: offsets, which the user moves from then on
     stand_in   snapshot process: a private descriptor, for reading, in the place of each file's
-    pending    snapshot process: what a file object has not written yet, from its copy of the object
 
 Without a fork the reducers look at the files themselves. Regular files and sockets; Linux.
 """
@@ -10,20 +9,16 @@ Without a fork the reducers look at the files themselves. Regular files and sock
 from __future__ import annotations
 
 import ctypes
-import io
 import os
 import socket
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
-_WINDOW_BYTES: Final = 1 << 20  # around a position; what is buffered is mostly 8 KB
 # Without a position or a content that could be other ones.
 _DEVICES: Final = frozenset({"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"})
 _NO_FILE: Final = "it leads to a pipe, a terminal or a device"
@@ -53,7 +48,6 @@ _streams: dict[int, str] = {}  # id of the object -> its name in sys
 _facts: _Facts | None = None  # None: this is no snapshot process
 _other_thread = False  # the fork was no main thread's
 _alive: frozenset[int] = frozenset()  # ids of the threads that were
-_settled: dict[int, Any] = {}  # by id of a file object: what reading its state has used up
 
 
 def note() -> None:
@@ -83,13 +77,11 @@ def stand_in() -> frozenset[int]:
     global _facts
     places, sockets = {}, {}
     for number, (offset, status) in _noted.items():
-        place = _place(number, offset, status)
-        if stat.S_ISREG(status.st_mode) or place.path in _DEVICES:
-            try:
+        with suppress(OSError):  # above a limit that was lowered: it is closed as all others
+            place = _place(number, offset, status)
+            if stat.S_ISREG(status.st_mode) or place.path in _DEVICES:
                 _replace(number, offset)
-            except OSError:
-                continue  # above a limit that was lowered: it is closed as all others
-            places[number] = place
+                places[number] = place
     for entry in os.scandir("/proc/self/fd"):
         number = int(entry.name)
         with suppress(OSError):
@@ -112,11 +104,8 @@ def _replace(number: int, offset: int) -> None:
 
 
 def _place(number: int, offset: int, status: os.stat_result) -> Place:
-    path: str | None = None
-    with suppress(OSError):
-        named = Path(f"/proc/self/fd/{number}").readlink()
-        if named.is_absolute() and status.st_nlink > 0:
-            path = str(named)
+    named = Path(f"/proc/self/fd/{number}").readlink()  # OSError where there is no such list
+    path = str(named) if named.is_absolute() and status.st_nlink > 0 else None
     return Place(path, offset, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -175,115 +164,6 @@ def stream_name(obj: Any) -> str | None:
     if _facts is None:
         return next((n for n in _STREAMS if getattr(sys, n, None) is obj), None)
     return _streams.get(id(obj))
-
-
-def once(obj: Any, find_out: Callable[[], Any]) -> Any:
-    """What `find_out` says or raises, asked once for each object in a snapshot process."""
-    if _facts is None:
-        return find_out()
-    if id(obj) not in _settled:
-        try:
-            _settled[id(obj)] = (obj, find_out(), None)
-        except Exception as why:
-            _settled[id(obj)] = (obj, None, why)
-    _, found, error = _settled[id(obj)]
-    if error is not None:
-        raise error
-    return found
-
-
-@dataclass(frozen=True)
-class Pending:
-    """Bytes that a file object has not written, and where they belong."""
-
-    at: int
-    data: bytes
-
-
-def pending(number: int, flush: Callable[[], Any]) -> Pending | None:
-    """What `flush` would change in a file. It is written where there is no snapshot process."""
-    if _facts is None:
-        flush()
-        return None
-    place = place_of(number)
-    # A file that is also read has its pending bytes anywhere in its buffer.
-    start = max(0, place.offset - _WINDOW_BYTES)
-    before = _pread(number, min(place.size_bytes, place.offset + _WINDOW_BYTES) - start, start)
-    with _scratch(number, before, start, place.offset) as scratch:
-        flush()
-        after = os.pread(scratch, os.fstat(scratch).st_size, start)
-    if after == before:
-        return None
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False))
-    first = sum(1 for _ in same)
-    return Pending(start + first, after[first:])
-
-
-def _pread(number: int, length: int, start: int) -> bytes:
-    found = os.pread(number, length, start) if length > 0 else b""
-    return found + bytes(max(0, length - len(found)))
-
-
-@contextmanager
-def _scratch(number: int, content: bytes, start: int, offset: int) -> Iterator[int]:
-    """A scratch file behind a descriptor, which stays there; `content` lies at `start`."""
-    scratch = os.memfd_create("checkpoint-kernel", os.MFD_CLOEXEC)
-    try:
-        os.pwrite(scratch, content, start)
-        os.lseek(scratch, offset, os.SEEK_SET)
-        os.dup2(scratch, number, inheritable=False)
-        yield scratch
-    finally:
-        os.close(scratch)
-
-
-def newline_of(number: int, file: io.TextIOWrapper, writes: bool) -> str | None:
-    """How a text file was told to treat ends of lines, which no attribute says.
-
-    Found out by trial, which uses up the file object; None, the default, where it cannot be.
-    """
-    if _facts is None:
-        return None
-    try:
-        return _ending_written(number, file) if writes else _ending_read(number, file)
-    except (OSError, ValueError):
-        return None
-
-
-def _ending_written(number: int, file: io.TextIOWrapper) -> str | None:
-    with _scratch(number, b"", 0, 0) as scratch:
-        file.seek(0, os.SEEK_END)
-        file.write("\n")
-        file.flush()
-        wrote = os.pread(scratch, 100, 0).decode(file.encoding).lstrip("\ufeff\0")
-    return wrote if wrote in ("\r\n", "\r") else None
-
-
-def _ending_read(number: int, file: io.TextIOWrapper) -> str | None:
-    with _scratch(number, "a\rb\nc".encode(file.encoding), 0, 0):
-        file.seek(0, os.SEEK_END)  # out of what is buffered
-        file.seek(0)
-        match [file.readline(), file.readline()]:
-            case ["a\r", "b\n"]:
-                return ""
-            case ["a\r", _]:
-                return "\r"
-            case ["a\rb\n", _]:
-                return "\n"
-            case ["a\rb\nc", _]:
-                return "\r\n"
-    return None
-
-
-def rest_of(number: int, file: io.TextIOWrapper) -> str | None:
-    """What a text file has read and not given out yet, in the middle of an iteration.
-
-    Uses up the file object; None where it cannot be found out.
-    """
-    if _facts is None:
-        return None
-    with _scratch(number, b"", 0, place_of(number).offset):
-        return file.read()
 
 
 def content_of(number: int) -> bytes:

@@ -73,6 +73,8 @@ def ended_thread(name: str, daemon: bool) -> Any:
     import threading
 
     made = threading.Thread(None, None, name, daemon=daemon)
+    if rebuild.trying:  # in a snapshot process, which starts none
+        return made
     made.start()
     made.join()
     return made
@@ -95,8 +97,10 @@ def process_pool(
 ) -> Any:
     """concurrent.futures.ProcessPoolExecutor, without processes as yet."""
     import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
+    if rebuild.trying:  # it may start a process that watches over its semaphores
+        return ThreadPoolExecutor(workers)
     context = multiprocessing.get_context(method)
     made = ProcessPoolExecutor(workers, context, initializer, arguments)
     if is_shut:

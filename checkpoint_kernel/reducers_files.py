@@ -11,7 +11,7 @@ import io
 from pathlib import Path
 from typing import Any, Final
 
-from . import open_files, rebuild, rebuild_files
+from . import open_files, rebuild, rebuild_files, used_up
 from .refusals import Refusal, Refused, type_name
 from .registry import named_reduction
 
@@ -43,7 +43,7 @@ def reduce_file(obj: Any) -> Any:
         if type(buffer) not in _BUFFERS or not isinstance(buffer.raw, io.FileIO):
             return _text_over(obj, buffer)
     try:
-        return open_files.once(obj, lambda: _reduction(obj))
+        return used_up.once(obj, lambda: _reduction(obj))
     except OSError as why:
         raise refused(obj, f"{why}, and ends with its process") from why
 
@@ -73,12 +73,12 @@ def _of_open_file(obj: Any, raw: io.FileIO, facts: dict[str, Any]) -> Any:
     number = raw.fileno()
     place = open_files.place_of(number)
     content = None if place.path is not None else _content(obj, raw, number, place.size_bytes)
-    pending = open_files.pending(number, obj.flush) if raw.writable() else None
+    pending = used_up.pending(number, obj.flush) if raw.writable() else None
     size_bytes = place.size_bytes if pending else open_files.place_of(number).size_bytes
     if facts["layer"] == "text":
         facts["cookie"] = _text_position(obj, number)
         offset = place.offset  # the cookie says where
-        facts["newline"] = open_files.newline_of(number, obj, raw.writable())
+        facts["newline"] = used_up.newline_of(number, obj, raw.writable())
     else:
         offset = obj.tell()
     facts |= {
@@ -113,7 +113,7 @@ def _text_position(file: io.TextIOWrapper, number: int) -> int:
     try:
         return file.tell()
     except OSError as why:  # "telling position disabled by next() call"
-        rest = open_files.rest_of(number, file)
+        rest = used_up.rest_of(number, file)
         encoding = codecs.lookup(file.encoding).name
         seen = file.newlines
         if rest is None or encoding not in _WITHOUT_STATE or isinstance(seen, tuple):

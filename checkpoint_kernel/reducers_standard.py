@@ -176,7 +176,10 @@ def reduce_mmap(obj: Any) -> Any:
     """mmap.mmap: a shared map of a file is mapped again, others are copied."""
     if obj.closed:
         raise refused(obj, "it is closed", None)
-    where = open_files.mapping_of(obj)
+    try:
+        where = open_files.mapping_of(obj)
+    except OSError as why:
+        raise refused(obj, f"what it maps cannot be found out: {why}", "map it again") from why
     seek = (obj.tell(), None, None, rebuild_standard.seek)
     if where is not None:
         arguments = (where.path, where.device, where.inode, len(obj), where.offset, where.writes)

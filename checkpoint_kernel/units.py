@@ -24,6 +24,9 @@ from .store import BufferRef
 TOO_LARGE: Final = "saving it takes more memory than there is"
 FREE_MEMORY: Final = "free memory (`del`), or raise memory_limit"
 
+# To load a stream of more, on trial, takes time and memory: it is done once.
+_TRIED_BYTES: Final = 32 << 20
+
 # What becomes of a stream between pickling and writing.
 Hold = Callable[[bytes | memoryview], bytes | memoryview]
 
@@ -98,6 +101,7 @@ def partition(
     together: Iterable[Collection[str]] = (),
     hold: Hold = spool.in_memory,
     interruptible: bool = False,
+    tried: Collection[tuple[str, str]] = (),
 ) -> Partition:
     """Pickle `roots` as units; those that reach an object of `in_call` are marked.
 
@@ -107,11 +111,11 @@ def partition(
     `known_bad` names variables that killed or hung an earlier snapshot process; they are
     not touched. `progress` is told which variables are about to be pickled, so that a death
     in here can be blamed. Never raises for a bad variable. `hold` keeps a stream until it is
-    written. `interruptible`: KeyboardInterrupt is raised.
+    written. `interruptible`: KeyboardInterrupt is raised. `tried`: variables, and the types of
+    the parts that stubs stood for in them when they were last saved.
     """
-    return _Partitioner(main, progress, in_call, hold, interruptible).run(
-        roots, known_bad, together
-    )
+    partitioner = _Partitioner(main, progress, in_call, hold, interruptible, tried)
+    return partitioner.run(roots, known_bad, together)
 
 
 class _Partitioner:
@@ -122,10 +126,12 @@ class _Partitioner:
         in_call: tuple[Any, ...],
         hold: Hold,
         interruptible: bool,
+        tried: Collection[tuple[str, str]],
     ) -> None:
         self._main = main
         self._hold = hold
         self._interruptible = interruptible
+        self._tried = frozenset(tried)
         self._in_call = {id(value) for value in in_call if not kinds.is_leaf(value)}
         self._progress = progress
         self._drafts: list[Draft] = []
@@ -306,13 +312,23 @@ class _Partitioner:
             return True
         if len(set(map(id, draft.root.values()))) == 1:
             self._with_stubs.update(draft.root)
+        if len(draft.pickled.stream) > _TRIED_BYTES and self._tried_before(draft):
+            return False
+        first = draft.pickled.partly[0]
+        if len(draft.pickled.stream) > _TRIED_BYTES and self._interruptible:
+            raise Unsavable(first.what, first.refusal)  # the user waits, perhaps for want of memory
         try:
             pickling.try_to_load(draft.pickled, self._main, self)
         except Exception as why:
             # Whoever is given the stub uses it at once: an iterator, a class's constructor.
-            first = draft.pickled.partly[0]
             raise Unsavable(first.what, first.refusal) from why
         return False
+
+    def _tried_before(self, draft: Draft) -> bool:
+        assert draft.pickled is not None
+        parts = {part.what for part in draft.pickled.partly}
+        names = draft.root.keys() & self._with_stubs or draft.root.keys()
+        return all((name, part) in self._tried for name in names for part in parts)
 
     def definition(self, key: str) -> Any:
         """Resolver, for trials: the live definition."""

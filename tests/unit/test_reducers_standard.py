@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from notebook_namespace import Notebook, load
 
+from checkpoint_kernel import pickling, units
 from checkpoint_kernel.stub import NotBackError, Stub
 
 pytestmark = pytest.mark.unit
@@ -356,8 +357,6 @@ class TestPartsOfObjects:
     def test_of_variables_that_share_only_the_one_with_the_part_is_named(self) -> None:
         notebook = made("shared = []\na = [shared]\nb = [shared, (i for i in a)]")
         for together in ((), [("a", "b", "shared")]):
-            from checkpoint_kernel import units
-
             partition = units.partition(
                 notebook.variables, notebook.main, {}, lambda _: None, together=together
             )
@@ -369,6 +368,26 @@ class TestPartsOfObjects:
         found = skipped("x = {'rows': map(str, (i for i in range(3)))}; good = 1")
         assert found.keys() == {"x"}
         assert found["x"].reason.startswith("it holds a generator, which cannot be saved")
+
+    def test_a_large_one_is_tried_once_and_not_while_the_user_waits(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(units, "_TRIED_BYTES", 0)
+        tried: list[bool] = []
+        monkeypatch.setattr(pickling, "try_to_load", lambda *_: tried.append(True))
+        notebook = made("x = [(i for i in [])]")
+
+        def partition(**how: Any) -> units.Partition:
+            return units.partition(notebook.variables, notebook.main, {}, lambda _: None, **how)
+
+        first = partition()
+        assert (tried, first.skipped) == ([True], [])
+        known = {(one.name, one.type) for one in first.partly}
+        assert partition(tried=known).partly == first.partly
+        assert tried == [True]
+        waiting = partition(interruptible=True)
+        assert [one.reason.split(",")[0] for one in waiting.skipped] == ["it holds a generator"]
+        assert tried == [True]
 
     def test_an_object_of_a_c_type_that_cannot_be_pickled_costs_itself_only(self) -> None:
         notebook = made("import zlib\nx = {'z': zlib.compressobj(), 'n': 1}; z = x['z']")
