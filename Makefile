@@ -7,6 +7,7 @@
 #   make cgroup2   caps and deaths in a virtual machine with cgroup v2 and systemd (needs qemu;
 #                  RUN_IN_VM=... names the script that boots it, STAGES="systemd v1 nomemory")
 #   make deaths-matrix   every death once, and docs/deaths.md from it
+#   make coverage        every class of tests/coverage, and docs/coverage.md from it
 #   make survival        cells that outgrow a cap, with and without the guard (docs/survival.md)
 #
 # PYTHON=python3.13 chooses the interpreter, VENV=... where the environment lives,
@@ -27,7 +28,7 @@ READY := $(VENV)/.ready-$(VERSION)
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help setup demo test lint types unit crash deaths deaths-matrix e2e all bench survival \
-	soak cgroup2 clean
+	coverage soak cgroup2 clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -77,6 +78,16 @@ bench: $(BENCH_READY)
 # Capped kernels and cells that outgrow them: docs/survival.md. Eight minutes on a quiet machine.
 survival: $(BENCH_READY)
 	$(BIN)/python benchmarks/survival.py
+
+# Every class of tests/coverage, killed and restored, and docs/coverage.md from it. Installs the
+# extra "coverage": 5 GB of libraries. ARGS="--group stdlib" runs a part and only prints.
+COVERAGE_READY := $(VENV)/.ready-coverage-$(VERSION)
+$(COVERAGE_READY): $(READY)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable ".[coverage]"
+	@touch $@
+
+coverage: $(COVERAGE_READY)
+	$(BIN)/python tests/coverage/coverage_table.py $(ARGS)
 
 # Random cells against a dump of everything, then the same crash and end-to-end tests over
 # and over, for as long as you let it.

@@ -149,6 +149,8 @@ def _reduce_view(array: Any, writeable: bool, numpy: Any) -> Any:
     if (storage := _storage_behind(root)) is not None:
         offset = array.ctypes.data - storage.data_ptr()
         return (rebuild.view_of_storage, (storage, offset, *layout))
+    if (mapped := _map_behind(root)) is not None:
+        root = mapped
     if root is not array:
         if not (root.flags.c_contiguous or root.flags.f_contiguous):
             return None
@@ -161,6 +163,12 @@ def _reduce_view(array: Any, writeable: bool, numpy: Any) -> Any:
     if offset + low < 0 or offset + high > root.nbytes:
         return None
     return (rebuild.view, (root, offset, *layout))
+
+
+def _map_behind(root: Any) -> Any:
+    """The memmap that a plain array is a view of, or None."""
+    memmap = getattr(sys.modules.get("numpy"), "memmap", None)
+    return root.base if memmap is not None and type(root.base) is memmap else None
 
 
 def _storage_behind(root: Any) -> Any:

@@ -57,6 +57,8 @@ _LEAVES_BY_NAME: Final = (
 _REDUCED_ELSEWHERE: Final = frozenset({types.CellType, memoryview})
 _HIDDEN: Final = Refusal("it has a state that pickle cannot reach")
 
+_EVERYBODYS: Final = (("numpy", "ufunc"), ("jaxlib._jax", "Device"))
+
 known: dict[type, int] = {}
 registry.caches.append(known)
 
@@ -64,7 +66,7 @@ registry.caches.append(known)
 def kind_of(cls: type) -> int:
     """How `persistent_id` treats objects of a type; looked up once for each type."""
     if registry.find(cls) is not None:
-        kind = REDUCED
+        kind = LEAF if _is_everybodys(cls) else REDUCED
     elif (refusal := refusal_for(cls)) is not None:
         kind = REFUSED
         registry.known[cls] = registry.Reducer.refusing(refusal)
@@ -87,6 +89,11 @@ def kind_of(cls: type) -> int:
         kind = PLAIN
     known[cls] = kind
     return kind
+
+
+def _is_everybodys(cls: type) -> bool:
+    """Objects that most units have in common, and that must not make one unit of them."""
+    return any(cls is getattr(sys.modules.get(module), name, None) for module, name in _EVERYBODYS)
 
 
 def _is_immutable(cls: type) -> bool:

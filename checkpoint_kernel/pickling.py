@@ -14,7 +14,7 @@ import io
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -23,6 +23,7 @@ import dill
 
 from . import arrays, foreign_code, kinds, rebuild, registry, tensors
 from . import reducers as reducers  # which tells the registry what we know
+from .libraries import classes
 from .needs import MissingName
 from .refusals import Refused, Unsavable
 from .stub import Stub
@@ -64,6 +65,7 @@ class Pickled:
     codes: list[types.CodeType]  # of the functions in it
     memory: arrays.Memory
     partly: list[Refused]  # what stubs stand for
+    notes: list[Refused]  # what else is not back, where no stub stands
     keep: Any = field(repr=False, default=None)  # the pickler: its memo keeps ids unique
 
 
@@ -117,6 +119,25 @@ def _function_state(function: types.FunctionType) -> dict[str, Any]:
     return {"fields": fields, "dict": function.__dict__, "cells": cells}
 
 
+def _is_copy(namespace: dict[str, Any], main: dict[str, Any]) -> bool:
+    """Whether the globals of a function began as a copy of the notebook's: attrs makes such."""
+    return "_oh" in namespace and namespace["_oh"] is main.get("_oh")
+
+
+def _used_part(function: types.FunctionType) -> dict[str, Any]:
+    """What the function uses of such globals: the rest is the notebook as it was at that time."""
+    used = {name for code in _codes_in(function.__code__) for name in code.co_names}
+    copied = function.__globals__
+    return {name: copied[name] for name in sorted(used | {"__name__"}) if name in copied}
+
+
+def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes_in(constant)
+
+
 class _Reductions:
     """What both picklers share. Attributes are set by `_start`."""
 
@@ -131,6 +152,7 @@ class _Reductions:
     _function_cells: set[int]
     _roots: set[int]
     _partly: list[Refused]
+    _notes: list[Refused]
 
     def _start(
         self,
@@ -151,6 +173,7 @@ class _Reductions:
         self._function_cells = set()
         self._roots = set(map(id, roots))
         self._partly = []
+        self._notes = []
 
     def persistent_id(self, obj: Any) -> tuple[str, ...] | None:
         cls = type(obj)
@@ -224,6 +247,8 @@ class _Reductions:
         if torch is not None:
             reduced = tensors.reduce(obj, cls, self._memory, torch)
             if reduced is not NotImplemented:
+                if len(reduced) > 2 and reduced[2] is tensors.DETACHED and obj.requires_grad:
+                    self._notes.append(tensors.NO_GRAPH)
                 return reduced
         if cls is memoryview:
             return arrays.reduce_memoryview(obj, self._memory)
@@ -248,14 +273,19 @@ class _Reductions:
         module = sys.modules.get(namespace.get("__name__", ""))
         if namespace is not self._main and module is not None and vars(module) is namespace:
             namespace = module
+        elif namespace is not self._main and _is_copy(namespace, self._main):
+            namespace = _used_part(function)
         self._codes.append(function.__code__)
         arguments = (function.__code__, namespace, function.__name__, closure)
         state = _function_state(function)
         return (rebuild.new_function, arguments, state, None, None, rebuild.set_function)
 
     def _reduce_class(self, cls: type) -> Any:
+        by_value = kinds.saved_by_value(cls)
+        if by_value and (own := classes.reduction_of(cls)) is not None:
+            return own
         reduced = cloudpickle.Pickler.reducer_override(self, cls)
-        if reduced is NotImplemented or not kinds.saved_by_value(cls):
+        if reduced is NotImplemented or not by_value:
             return reduced
         # The last but one argument is a random tracker id: without it equal classes give
         # equal bytes, and a class loaded from another checkpoint is not mistaken for ours.
@@ -265,7 +295,8 @@ class _Reductions:
         attributes.pop("__slotnames__", None)
         if len(arguments) in (6, 7):
             arguments = (*arguments[:-2], None, arguments[-1])
-        return (rebuild.new_class, (reduced[0], *arguments), *reduced[2:])
+        made = (rebuild.new_class, (reduced[0], *arguments), *reduced[2:])
+        return classes.with_registrations(cls, made)
 
 
 class _FastPickler(_Reductions, cloudpickle.Pickler):  # type: ignore[misc]
@@ -338,7 +369,7 @@ def _dump(
     private = {index for index, buffer in enumerate(buffers) if id(buffer) in own}
     return Pickled(
         codec, out.getvalue(), buffers, private, pickler._needs, pickler._codes,
-        pickler._memory, pickler._partly, keep=pickler
+        pickler._memory, pickler._partly, pickler._notes, keep=pickler
     )  # fmt: skip
 
 

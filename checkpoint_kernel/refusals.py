@@ -131,6 +131,11 @@ _BY_NAME: dict[tuple[str, str], Refusal] = {
 }
 
 
+def refuse(module: str, name: str, refusal: Refusal) -> None:
+    """Refuse objects of a type, and of its subclasses, once its module is imported."""
+    _BY_NAME[module, name] = refusal
+
+
 def refusal_for(cls: type) -> Refusal | None:
     """The refusal that applies to objects of `cls`, if any; subclasses are refused too."""
     for base in cls.__mro__:

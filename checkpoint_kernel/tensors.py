@@ -17,9 +17,15 @@ from typing import Any, Final
 
 from . import device_memory, memory, rebuild, staging
 from .arrays import Memory
-from .refusals import Unsavable
+from .refusals import Refusal, Refused, Unsavable
 
 _PROTOCOL: Final = 5
+
+# The state of a tensor that has lost its graph, and what is said of it.
+DETACHED: Final = {"requires_grad": False}
+NO_GRAPH: Final = Refused(
+    "torch.Tensor", Refusal("the graph that computed it is not saved", "compute it again")
+)
 
 
 def reduce(obj: Any, cls: type, place: Memory, torch: Any) -> Any:
@@ -86,7 +92,7 @@ def _left_out_by_torch(tensor: Any, torch: Any) -> dict[str, Any]:
     """Gradient and hooks of a leaf; of other tensors, that they have lost their graph."""
     with torch._C.DisableTorchFunctionSubclass():
         if not tensor.is_leaf:
-            return {"requires_grad": False}
+            return DETACHED
         kept = {
             "grad": tensor.grad,
             "_backward_hooks": tensor._backward_hooks,

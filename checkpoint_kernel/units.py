@@ -336,8 +336,9 @@ class _Partitioner:
 
     def _parts_not_saved(self, draft: Draft) -> Iterator[Skipped]:
         assert draft.pickled is not None
+        lost = [*draft.pickled.partly, *draft.pickled.notes]
         for name in draft.root.keys() & self._with_stubs or draft.root.keys():
-            for part in dict.fromkeys((p.what, p.refusal) for p in draft.pickled.partly):
+            for part in dict.fromkeys((p.what, p.refusal) for p in lost):
                 what, refusal = part
                 shown = name.strip("#").rsplit("-", 1)[0] if name.startswith("#") else name
                 yield Skipped(shown, what, refusal.reason, refusal.remedy)

@@ -242,11 +242,13 @@ class TestKinds:
         )
 
     @pytest.mark.filterwarnings("ignore")
-    def test_a_scripted_module_is_named_with_a_reason(self) -> None:
+    def test_a_scripted_module_is_saved_with_the_parameters_that_an_optimizer_has(self) -> None:
         notebook = Notebook()
         notebook.run("import torch\nm = torch.jit.script(torch.nn.Linear(2, 2)); good = [1]")
-        [skipped] = notebook.partition().skipped
-        assert (skipped.name, "__getstate__" in skipped.reason) == ("m", True)
+        notebook.run("o = torch.optim.SGD(m.parameters(), 0.1)")
+        partition = notebook.partition()
+        assert not partition.skipped
+        assert "data:m+o" in {unit.id for unit in partition.units}
 
 
 TRAINING = """

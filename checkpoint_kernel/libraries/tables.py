@@ -1,0 +1,125 @@
+"""Reducers for polars and pyarrow: what their own pickling refuses."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from checkpoint_kernel import open_files, rebuild
+from checkpoint_kernel.refusals import Refusal, Refused, type_name
+from checkpoint_kernel.registry import named, named_reduction
+
+from . import same_file
+
+
+def reduce_series(series: Any) -> Any:
+    """Of Python objects: as a list. polars saves all others itself."""
+    if series.dtype != sys.modules["polars"].Object:
+        return NotImplemented
+    return (load_series, (series.name, series.to_list()))
+
+
+def load_series(name: str, values: list[Any]) -> Any:
+    """A series of Python objects."""
+    import polars
+
+    return polars.Series(name, values, dtype=polars.Object)
+
+
+def reduce_frame(frame: Any) -> Any:
+    """One with columns of Python objects: column by column."""
+    if sys.modules["polars"].Object not in frame.dtypes:
+        return NotImplemented
+    return (load_frame, (frame.get_columns(),))
+
+
+def load_frame(columns: list[Any]) -> Any:
+    """A frame of series."""
+    import polars
+
+    return polars.DataFrame(columns)
+
+
+def save_sql(context: Any) -> tuple[dict[str, Any], bool]:
+    """Its tables, as lazy frames."""
+    tables = {
+        name: context.execute(f'SELECT * FROM "{name}"', eager=False) for name in context.tables()
+    }
+    return (tables, context._eager_execution)
+
+
+def load_sql(state: tuple[dict[str, Any], bool]) -> Any:
+    """`polars.SQLContext`."""
+    import polars
+
+    return polars.SQLContext(state[0], eager=state[1])
+
+
+named_reduction("polars", "Series", reduce_series)
+named_reduction("polars", "DataFrame", reduce_frame)
+named("polars", "SQLContext", save_sql, load_sql)
+
+
+def reduce_file(file: Any) -> Any:
+    """A file that is read: opened again, at its position."""
+    if file.closed or file.mode != "rb":
+        raise Refused(
+            type_name(file), Refusal("an open file ends with its process", "open it again")
+        )
+    try:
+        place = open_files.place_of(file.fileno())
+    except OSError as why:
+        reason = f"its file cannot be found: {why}"
+        raise Refused(type_name(file), Refusal(reason, "open it again")) from why
+    facts = None if place.path is None else same_file.facts_of(place.path)
+    if facts is None:
+        raise Refused(type_name(file), Refusal("its file has no name any more"))
+    # One that is mapped has a position of its own; of the other the descriptor has it.
+    mapped = type(file).__name__ == "MemoryMappedFile"
+    offset = file.tell() if mapped else place.offset
+    arguments = (load_file, type_name(file), "open it again", facts, mapped, offset)
+    return (rebuild.or_stub, arguments)
+
+
+def load_file(facts: dict[str, Any], mapped: bool, offset: int) -> Any:
+    """`pyarrow.memory_map` or `pyarrow.OSFile`, for reading."""
+    import pyarrow
+
+    path = same_file.check(facts, unwritten=False)
+    made = pyarrow.memory_map(path) if mapped else pyarrow.OSFile(path)
+    made.seek(offset)
+    return made
+
+
+named_reduction("pyarrow.lib", "MemoryMappedFile", reduce_file)
+named_reduction("pyarrow.lib", "OSFile", reduce_file)
+
+
+def save_tensor(tensor: Any) -> tuple[Any, Any]:
+    """Its memory as an array."""
+    return (tensor.to_numpy(), tensor.dim_names)
+
+
+def load_tensor(state: tuple[Any, Any]) -> Any:
+    """`pyarrow.Tensor`."""
+    import pyarrow
+
+    return pyarrow.Tensor.from_numpy(state[0], dim_names=state[1] or None)
+
+
+def save_options(options: Any) -> bytes:
+    """pyarrow's own format of them."""
+    data: bytes = options.serialize().to_pybytes()
+    return data
+
+
+def load_options(data: bytes) -> Any:
+    """Options of a compute function."""
+    import pyarrow
+    import pyarrow.compute
+
+    return pyarrow.compute.FunctionOptions.deserialize(pyarrow.py_buffer(data))
+
+
+named("pyarrow.lib", "Tensor", save_tensor, load_tensor)
+named("pyarrow._compute", "FunctionOptions", save_options, load_options, subclasses=True)
