@@ -8,6 +8,7 @@ objects form a unit is decided in `units`.
 
 from __future__ import annotations
 
+import enum
 import functools
 import importlib
 import io
@@ -21,7 +22,7 @@ from typing import Any, Final, Protocol
 import cloudpickle
 import dill
 
-from . import arrays, kinds, rebuild, tensors
+from . import arrays, kinds, rebuild, rebuild_builtin, reducers_builtin, tensors
 from .refusals import Unsavable, refusal_for
 
 PROTOCOL: Final = 5
@@ -164,9 +165,12 @@ class _Reductions:
             return None
         if kind == kinds.MODULE:
             name: str = obj.__name__
-            if sys.modules.get(name) is not obj:
+            if sys.modules.get(name) is obj:
+                return ("module", name)
+            if cls is not types.ModuleType:
                 raise pickle.PicklingError(f"module {name} cannot be imported again")
-            return ("module", name)
+            self._saw(obj)
+            return None
         if kind == kinds.REFUSED:
             refusal = refusal_for(cls)
             assert refusal is not None
@@ -183,6 +187,10 @@ class _Reductions:
         cls = type(obj)
         if cls is types.FunctionType:
             return self._reduce_function(obj)
+        known = reducers_builtin.known
+        reducer = known[cls] if cls in known else reducers_builtin.find(cls)
+        if reducer is not None:
+            return reducer(obj)
         if cls is types.CellType:
             state = None if id(obj) in self._function_cells else _cell_state(obj)
             return (rebuild.new_cell, (), state, None, None, rebuild.set_cell)
@@ -230,6 +238,8 @@ class _Reductions:
         reduced = cloudpickle.Pickler.reducer_override(self, cls)
         if reduced is NotImplemented or not kinds.saved_by_value(cls):
             return reduced
+        if made := reducers_builtin.ctypes_type(cls):
+            return made
         # The last but one argument is a random tracker id: without it equal classes give
         # equal bytes, and a class loaded from another checkpoint is not mistaken for ours.
         arguments = reduced[1]
@@ -238,7 +248,12 @@ class _Reductions:
         attributes.pop("__slotnames__", None)
         if len(arguments) in (6, 7):
             arguments = (*arguments[:-2], None, arguments[-1])
-        return (rebuild.new_class, (reduced[0], *arguments), *reduced[2:])
+        reducers_builtin.tidy_class(cls, attributes)
+        made_of = (rebuild.new_class, (reduced[0], *arguments))
+        if issubclass(cls, enum.Enum):
+            state = (reduced[5], reduced[2], reducers_builtin.members(cls))
+            return (*made_of, state, None, None, rebuild_builtin.set_enum)
+        return (*made_of, *reduced[2:])
 
 
 class _FastPickler(_Reductions, cloudpickle.Pickler):  # type: ignore[misc]

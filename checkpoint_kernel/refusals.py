@@ -42,6 +42,7 @@ _SOCKET = Refusal("a network connection ends with its process")
 _CONNECTION = Refusal("a database connection ends with its process", "connect again")
 _FILE = Refusal("an open file ends with its process", "open it again")
 _PROCESS = Refusal("it stands for a running process or thread")
+_SHARED = Refusal("shared memory is removed with the process that made it")
 _FUTURE = Refusal("whoever would complete it ends with the process")
 
 _BY_TYPE: dict[type, Refusal] = {
@@ -49,7 +50,6 @@ _BY_TYPE: dict[type, Refusal] = {
     types.CoroutineType: _RUNNING,
     types.AsyncGeneratorType: _RUNNING,
     types.FrameType: _RUNNING,
-    types.TracebackType: _RUNNING,
     _thread.LockType: _LOCK,
     type(threading.RLock()): _LOCK,
     threading.Condition: _LOCK,
@@ -81,6 +81,10 @@ _BY_NAME: dict[tuple[str, str], Refusal] = {
     ("multiprocessing.process", "BaseProcess"): _PROCESS,
     ("multiprocessing.pool", "Pool"): _PROCESS,
     ("multiprocessing.connection", "Connection"): _SOCKET,
+    ("multiprocessing.shared_memory", "SharedMemory"): _SHARED,
+    ("multiprocessing.shared_memory", "ShareableList"): _SHARED,
+    ("multiprocessing.managers", "BaseManager"): _PROCESS,
+    ("multiprocessing.managers", "BaseProxy"): _PROCESS,
     ("zmq", "Socket"): _SOCKET,
     ("zmq", "Context"): _SOCKET,
     ("http.client", "HTTPConnection"): _SOCKET,

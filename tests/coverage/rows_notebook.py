@@ -11,6 +11,4 @@ ROWS = (
         "class NAME_C:\n    made = 1\n    def f(self): return self.x\nNAME = NAME_C(); NAME.x = 3",
         "assert isinstance(NAME, NAME_C) and NAME.f() == 3",
     ),
-    Row("generator", "iterators", "NAME = (i for i in range(3))", "assert list(NAME) == [0, 1, 2]",
-        expect="named", why_not="running code"),
 )  # fmt: skip

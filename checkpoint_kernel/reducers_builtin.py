@@ -1,0 +1,445 @@
+"""How built-in and standard library objects are saved that pickle, cloudpickle and dill cannot do,
+or that these bring back as something else: views, weak references, matches, tracebacks.
+
+Each reduction keeps what the object refers to: a view of a dict is saved as a view, and shares a
+unit with its dict. Types are looked up once. Covers nothing whose state lies outside the process
+(files, locks, connections), and no library beyond the standard one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import collections
+import contextvars
+import ctypes
+import dataclasses
+import enum
+import gc
+import logging
+import pickle
+import random
+import re
+import struct
+import sys
+import types
+import typing
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
+
+from . import rebuild_builtin as rebuild
+
+# An object to its reduction, in the form of `__reduce__`, or NotImplemented: as pickle does it.
+Reducer = Callable[[Any], Any]
+
+known: dict[type, Reducer | None] = {}
+
+
+def find(cls: type) -> Reducer | None:
+    """The reducer for objects of a type, if it needs one; looked up once for each."""
+    found = _BY_TYPE.get(cls)
+    if found is None:
+        found = _BY_NAME.get((cls.__module__, cls.__qualname__)) or _by_base(cls)
+    known[cls] = found
+    return found
+
+
+def _by_base(cls: type) -> Reducer | None:
+    if issubclass(cls, BaseException):
+        return _exception
+    for (module, name), reducer in _BY_BASE.items():
+        base = getattr(sys.modules.get(module), name, None)
+        if isinstance(base, type) and issubclass(cls, base):
+            return reducer
+    return None
+
+
+# --- views and descriptors ------------------------------------------------------------
+
+
+def _dict_view(view: Any) -> Any:
+    kind = type(view).__name__.rpartition("_")[2]  # dict_keys, odict_items
+    return (rebuild.dict_view, (gc.get_referents(view)[0], kind))
+
+
+def _mapping_proxy(proxy: Any) -> Any:
+    if proxy is _NO_METADATA:
+        return (getattr, (dataclasses, "_EMPTY_METADATA"))
+    mapping = gc.get_referents(proxy)[0]
+    owner = getattr(proxy.get("__dict__"), "__objclass__", None)
+    if isinstance(owner, type) and gc.get_referents(vars(owner))[0] is mapping:
+        return (vars, (owner,))
+    return (types.MappingProxyType, (mapping,))
+
+
+# All fields of all dataclasses share it.
+_NO_METADATA: Final = getattr(dataclasses, "_EMPTY_METADATA", None)
+
+
+def _descriptor(descriptor: Any) -> Any:
+    return (rebuild.class_attribute, (descriptor.__objclass__, descriptor.__name__))
+
+
+def part_of_memory(view: memoryview) -> Any:
+    """A memoryview of a part of a bytearray or array, or of another format than bytes."""
+    owner = view.obj
+    whole = memoryview(owner)
+    simple = view.format in _FORMATS and (view.ndim == 1 or view.c_contiguous)
+    if not (simple and whole.c_contiguous and view.nbytes):
+        raise pickle.PicklingError("a memoryview of this layout cannot be made again")
+    offset = _address(view) - _address(whole)
+    # From the first byte to the last, gaps and all.
+    size = view.nbytes
+    if view.ndim == 1:
+        size = (len(view) - 1) * abs((view.strides or (0,))[0]) + view.itemsize
+    layout = (offset, size, view.format, view.shape, view.strides, view.readonly)
+    return (rebuild.memory_view_within, (owner, *layout))
+
+
+_FORMATS: Final = frozenset("bBhHiIlLqQnNfd?c")
+_FULL_RO: Final = 0x11C  # PyBUF_FULL_RO
+
+
+def _address(view: memoryview) -> int:
+    """Of its first element, as `struct Py_buffer` says first of all."""
+    buffer = (ctypes.c_void_p * 12)()
+    get, release = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
+    get(ctypes.py_object(view), ctypes.byref(buffer), _FULL_RO)
+    address = buffer[0] or 0
+    release(ctypes.byref(buffer))
+    return address
+
+
+# --- weak references ------------------------------------------------------------------
+
+
+def _reference(reference: Any) -> Any:
+    return (rebuild.weak_reference, (reference(), reference.__callback__))
+
+
+def _proxy(proxy: Any) -> Any:
+    try:
+        referent = proxy.__reduce_ex__.__self__  # bound to what the proxy stands for
+    except ReferenceError:
+        referent = None
+    return (rebuild.weak_proxy, (referent,))
+
+
+def _weak_method(reference: Any) -> Any:
+    method = reference()
+    parts: tuple[Any, Any] = (None, None)
+    if method is not None:
+        parts = (method.__self__, method.__func__)
+    return (rebuild.weak_method, parts)
+
+
+def _weak_collection(collection: Any) -> Any:
+    # Filled after it is memoized: what is in it may refer to it.
+    if isinstance(collection, weakref.WeakSet):
+        state: list[Any] = list(collection)
+    else:
+        state = list(collection.items())
+    return (type(collection), (), state, None, None, rebuild.fill_weakly)
+
+
+def _finalizer(finalizer: Any) -> Any:
+    parts = finalizer.peek() or (None, None, (), {})
+    return (rebuild.finalizer, (*parts, finalizer.atexit))
+
+
+# --- exceptions -----------------------------------------------------------------------
+
+
+def _exception(error: BaseException) -> Any:
+    """With what it was raised from, and its traceback; and without running its `__init__`, which
+    may take other arguments than those that it keeps."""
+    cls = type(error)
+    reduced = error.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    if not isinstance(reduced, tuple) or len(reduced) > 3:
+        return NotImplemented
+    make, arguments, *state = reduced
+    chain = (
+        error.__cause__, error.__context__, error.__suppress_context__, error.__traceback__
+    )  # fmt: skip
+    own = isinstance(cls.__init__, types.FunctionType) or isinstance(
+        cls.__new__, types.FunctionType
+    )
+    if make is cls and own and not isinstance(cls.__reduce__, types.FunctionType):
+        make, arguments = rebuild.new_exception, (cls, *arguments)
+    elif not any(chain):
+        return NotImplemented
+    whole = (state[0] if state else None, *chain)
+    return (make, arguments, whole, None, None, rebuild.set_exception)
+
+
+def _traceback(traceback: types.TracebackType) -> Any:
+    """Files, lines and names; not the frames' variables."""
+    places = []
+    entry: types.TracebackType | None = traceback
+    while entry is not None:
+        frame = entry.tb_frame
+        module = frame.f_globals.get("__name__")
+        code = frame.f_code
+        named = module if isinstance(module, str) else None
+        places.append((code.co_filename, entry.tb_lineno, code.co_name, code.co_qualname, named))
+        entry = entry.tb_next
+    return (rebuild.traceback_of, (places,))
+
+
+# --- the rest -------------------------------------------------------------------------
+
+
+def _match(match: re.Match[Any]) -> Any:
+    """By matching again: of the ways to find it, one that finds the same."""
+    pattern, text = match.re, match.string
+    for how, start in (("search", match.pos), ("match", match.start()), ("fullmatch", match.pos)):
+        again = getattr(pattern, how)(text, start, match.endpos)
+        if again is not None and again.regs == match.regs:
+            return (rebuild.match, (pattern, how, text, start, match.endpos))
+    raise pickle.PicklingError("the text does not match any more, as it did when it was searched")
+
+
+def _struct(layout: struct.Struct) -> Any:
+    return (struct.Struct, (layout.format,))
+
+
+def _system_random(_: random.SystemRandom) -> Any:
+    return (random.SystemRandom, ())
+
+
+def _codec(info: codecs.CodecInfo) -> Any:
+    parts = (
+        info.encode, info.decode, info.streamreader, info.streamwriter, info.incrementalencoder,
+        info.incrementaldecoder, info.name,
+    )  # fmt: skip
+    return (codecs.CodecInfo, parts)
+
+
+def _context_variable(variable: contextvars.ContextVar[Any]) -> Any:
+    """With its default, and its value in the context of the main thread."""
+    default: tuple[Any, ...] = ()
+    try:
+        default = (contextvars.Context().run(variable.get),)
+    except LookupError:
+        pass
+    here = contextvars.copy_context()
+    value = (here[variable],) if variable in here else ()
+    state = value
+    return (
+        rebuild.context_variable,
+        (variable.name, default),
+        state,
+        None,
+        None,
+        rebuild.set_context,
+    )
+
+
+def _logger(logger: logging.Logger) -> Any:
+    """The live logger of its name, with level, handlers and filters as they were."""
+    own = ("level", "propagate", "disabled", "handlers", "filters")
+    state = {name: getattr(logger, name) for name in own}
+    if logger.name != "root" and logging.Logger.manager.loggerDict.get(logger.name) is not logger:
+        made: tuple[Any, ...] = (type(logger), (logger.name,))
+    else:
+        made = (logging.getLogger, () if logger is logging.root else (logger.name,))
+        if not (logger.handlers or logger.filters or logger.level or logger.disabled):
+            return made
+    return (*made, state, None, None, rebuild.set_logger)
+
+
+def _of_sys(fact: Any) -> Any:
+    return (getattr, (sys, type(fact).__name__.rpartition(".")[2]))
+
+
+def _singleton(module: str, name: str) -> Reducer:
+    def reduce(_: Any) -> Any:
+        return (getattr, (sys.modules[module], name))
+
+    return reduce
+
+
+def _is_importable(definition: Any) -> bool:
+    module = sys.modules.get(definition.__module__)
+    name = getattr(definition, "__name__", "")
+    return module is not None and module.__name__ != "__main__" and getattr(
+        module, name, None
+    ) is definition  # fmt: skip
+
+
+def _type_parameter(parameter: Any) -> Any:
+    if _is_importable(parameter):
+        return NotImplemented
+    options = {}
+    for option in ("bound", "covariant", "contravariant", "infer_variance"):
+        if value := getattr(parameter, f"__{option}__", None):
+            options[option] = value
+    if getattr(parameter, "has_default", bool)():
+        options["default"] = parameter.__default__
+    arguments = (type(parameter), parameter.__name__, options, parameter.__module__)
+    return (rebuild.type_parameter, arguments)
+
+
+def _new_type(made: Any) -> Any:
+    if _is_importable(made):
+        return NotImplemented
+    return (rebuild.new_type, (made.__qualname__, made.__supertype__, made.__module__))
+
+
+def _type_alias(alias: Any) -> Any:
+    if _is_importable(alias):
+        return NotImplemented
+    parts = (alias.__name__, alias.__value__, alias.__type_params__)
+    return (rebuild.type_alias, parts)
+
+
+def _module(module: types.ModuleType) -> Any:
+    """One that was made by hand, and cannot be imported."""
+    state = {name: value for name, value in vars(module).items() if name != "__builtins__"}
+    return (type(module), (module.__name__, module.__doc__), state, None, None, rebuild.set_module)
+
+
+def _stream(stream: Any) -> Any:
+    """What a cell prints to: the kernel's own of the same name."""
+    for name in ("stdout", "stderr"):
+        if stream is getattr(sys, name):
+            return (getattr, (sys, name))
+    raise pickle.PicklingError("it prints to a cell of the process that died")
+
+
+def _json_scanner(scanner: Any) -> Any:
+    names = (
+        "strict", "object_hook", "object_pairs_hook", "parse_float", "parse_int", "parse_constant"
+    )  # fmt: skip
+    return (rebuild.json_scanner, ({name: getattr(scanner, name) for name in names},))
+
+
+def _sqlite_row(row: Any) -> Any:
+    return (rebuild.sqlite_row, (row.keys(), tuple(row)))
+
+
+def _argument(part: Any) -> Any:
+    """argparse tells its SUPPRESS, a text, by identity."""
+    reduced = part.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    if len(reduced) == 2 or type(reduced[2]) is not dict:
+        return NotImplemented
+    return (*reduced[:3], None, None, rebuild.set_argument)
+
+
+def _library(library: Any) -> Any:
+    """A shared library of ctypes, opened again; its functions with the types they were given."""
+    functions = {
+        name: (function.restype, function.argtypes)
+        for name, function in vars(library).items()
+        if hasattr(function, "restype") and hasattr(function, "argtypes")
+    }
+    made = (type(library), (library._name,))
+    return (*made, functions, None, None, rebuild.set_library)
+
+
+def ctypes_type(cls: Any) -> Any:
+    """The reduction of a metaclass of ctypes, or of an array or pointer type that it made of
+    another type; else None."""
+    ctypes = sys.modules.get("ctypes")
+    if ctypes is None:
+        return None
+    for base in ("Structure", "Union", "Array", "_Pointer", "_CFuncPtr", "_SimpleCData"):
+        if cls is type(getattr(ctypes, base)):  # metaclasses, which have no name in any module
+            return (type, (getattr(ctypes, base),))
+    if type(cls).__module__ != "_ctypes":
+        return None
+    target: Any = getattr(cls, "_type_", None)
+    length = getattr(cls, "_length_", None)
+    if isinstance(length, int) and isinstance(target, type) and target * length is cls:
+        return (rebuild.array_type, (target, length))
+    if isinstance(target, type) and ctypes.POINTER(target) is cls:
+        return (rebuild.pointer_type, (target,))
+    return None
+
+
+def tidy_class(cls: type, attributes: dict[str, Any]) -> None:
+    """Of a ctypes structure: its descriptors are made from `_fields_`, which has to come last."""
+    if type(cls).__module__ != "_ctypes":
+        return
+    for name in [name for name, v in attributes.items() if type(v).__name__ == "CField"]:
+        del attributes[name]
+    if "_fields_" in attributes:
+        attributes["_fields_"] = attributes.pop("_fields_")
+
+
+def members(cls: type[enum.Enum]) -> list[tuple[str, Any, dict[str, Any]]]:
+    """Of an enum by name: each one's value, and what `__new__` and `__init__` have set on it."""
+    return [
+        (name, member._value_, {k: v for k, v in vars(member).items() if k not in _MEMBERS_OWN})
+        for name, member in cls.__members__.items()
+    ]
+
+
+_MEMBERS_OWN: Final = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
+
+
+def _mock(mock: Any) -> Any:
+    # Each mock has a class of its own, for its magic methods.
+    return (rebuild.new_mock, (type(mock).__mro__[1],), vars(mock), None, None, rebuild.set_mock)
+
+
+def _mock_call(call: Any) -> Any:
+    parts = (tuple(call), call._mock_name, call._mock_parent, len(call) == 2, call._mock_from_kall)
+    return (rebuild.mock_call, parts)
+
+
+_VIEWED: Final[tuple[Any, ...]] = ({}, collections.OrderedDict())
+_FACTS: Final = ("version_info", "flags", "float_info", "int_info", "hash_info", "thread_info")
+
+_BY_TYPE: Final[dict[type, Reducer]] = {
+    **{type(d.keys()): _dict_view for d in _VIEWED},
+    **{type(d.values()): _dict_view for d in _VIEWED},
+    **{type(d.items()): _dict_view for d in _VIEWED},
+    types.MappingProxyType: _mapping_proxy,
+    types.GetSetDescriptorType: _descriptor,
+    types.MemberDescriptorType: _descriptor,
+    types.ModuleType: _module,
+    types.TracebackType: _traceback,
+    weakref.ReferenceType: _reference,
+    weakref.ProxyType: _proxy,
+    weakref.CallableProxyType: _proxy,
+    weakref.WeakMethod: _weak_method,
+    weakref.WeakSet: _weak_collection,
+    weakref.WeakValueDictionary: _weak_collection,
+    weakref.WeakKeyDictionary: _weak_collection,
+    weakref.finalize: _finalizer,
+    re.Match: _match,
+    struct.Struct: _struct,
+    random.SystemRandom: _system_random,
+    codecs.CodecInfo: _codec,
+    contextvars.ContextVar: _context_variable,
+    logging.Logger: _logger,
+    logging.RootLogger: _logger,
+    typing.NewType: _new_type,
+    **{type(getattr(sys, name)): _of_sys for name in _FACTS},
+    **{
+        cls: _type_parameter
+        for name in ("ParamSpec", "TypeVarTuple")
+        if (cls := getattr(typing, name, None))
+    },
+}
+if sys.version_info >= (3, 12):
+    _BY_TYPE[typing.TypeAliasType] = _type_alias
+
+_BY_NAME: Final[dict[tuple[str, str], Reducer]] = {
+    ("dataclasses", "_MISSING_TYPE"): _singleton("dataclasses", "MISSING"),
+    ("dataclasses", "_KW_ONLY_TYPE"): _singleton("dataclasses", "KW_ONLY"),
+    ("dataclasses", "_HAS_DEFAULT_FACTORY_CLASS"): _singleton(
+        "dataclasses", "_HAS_DEFAULT_FACTORY"
+    ),
+    ("ipykernel.iostream", "OutStream"): _stream,
+    ("_json", "Scanner"): _json_scanner,
+    ("sqlite3", "Row"): _sqlite_row,
+    ("unittest.mock", "_Call"): _mock_call,
+}
+_BY_BASE: Final[dict[tuple[str, str], Reducer]] = {
+    ("argparse", "Action"): _argument,
+    ("argparse", "_ActionsContainer"): _argument,
+    ("ctypes", "CDLL"): _library,
+    ("unittest.mock", "NonCallableMock"): _mock,
+}
