@@ -43,7 +43,6 @@ _LEAVES_BY_NAME: Final = (
     ("dataclasses", "_KW_ONLY_TYPE"),
     ("dataclasses", "_HAS_DEFAULT_FACTORY_CLASS"),
     ("dataclasses", "_FIELD_BASE"),
-    ("ipykernel.iostream", "OutStream"),
     ("numpy", "dtype"),
     ("numpy", "generic"),
     ("numpy", "ufunc"),

@@ -235,11 +235,11 @@ class _Reductions:
         return (rebuild.new_function, arguments, state, None, None, rebuild.set_function)
 
     def _reduce_class(self, cls: type) -> Any:
+        if made := reducers_builtin.ctypes_type(cls):
+            return made
         reduced = cloudpickle.Pickler.reducer_override(self, cls)
         if reduced is NotImplemented or not kinds.saved_by_value(cls):
             return reduced
-        if made := reducers_builtin.ctypes_type(cls):
-            return made
         # The last but one argument is a random tracker id: without it equal classes give
         # equal bytes, and a class loaded from another checkpoint is not mistaken for ours.
         arguments = reduced[1]

@@ -17,7 +17,6 @@ import enum
 import gc
 import logging
 import pickle
-import random
 import re
 import struct
 import sys
@@ -143,7 +142,7 @@ def _weak_collection(collection: Any) -> Any:
 
 
 def _finalizer(finalizer: Any) -> Any:
-    parts = finalizer.peek() or (None, None, (), {})
+    parts: tuple[Any, ...] = finalizer.peek() or (None, None, (), {})
     return (rebuild.finalizer, (*parts, finalizer.atexit))
 
 
@@ -201,10 +200,6 @@ def _match(match: re.Match[Any]) -> Any:
 
 def _struct(layout: struct.Struct) -> Any:
     return (struct.Struct, (layout.format,))
-
-
-def _system_random(_: random.SystemRandom) -> Any:
-    return (random.SystemRandom, ())
 
 
 def _codec(info: codecs.CodecInfo) -> Any:
@@ -299,14 +294,6 @@ def _module(module: types.ModuleType) -> Any:
     return (type(module), (module.__name__, module.__doc__), state, None, None, rebuild.set_module)
 
 
-def _stream(stream: Any) -> Any:
-    """What a cell prints to: the kernel's own of the same name."""
-    for name in ("stdout", "stderr"):
-        if stream is getattr(sys, name):
-            return (getattr, (sys, name))
-    raise pickle.PicklingError("it prints to a cell of the process that died")
-
-
 def _json_scanner(scanner: Any) -> Any:
     names = (
         "strict", "object_hook", "object_pairs_hook", "parse_float", "parse_int", "parse_constant"
@@ -314,8 +301,23 @@ def _json_scanner(scanner: Any) -> Any:
     return (rebuild.json_scanner, ({name: getattr(scanner, name) for name in names},))
 
 
-def _sqlite_row(row: Any) -> Any:
-    return (rebuild.sqlite_row, (row.keys(), tuple(row)))
+def _csv_reader(reader: Any) -> Any:
+    """Over what is left of its source; each row that it has begun, it has read."""
+    source = next(part for part in gc.get_referents(reader) if hasattr(part, "__next__"))
+    return (rebuild.csv_reader, (source, reader.line_num, _dialect_options(reader.dialect)))
+
+
+def _csv_writer(writer: Any) -> Any:
+    write = next(part for part in gc.get_referents(writer) if callable(part))
+    return (rebuild.csv_writer, (write, _dialect_options(writer.dialect)))
+
+
+def _dialect_options(dialect: Any) -> dict[str, Any]:
+    names = (
+        "delimiter", "doublequote", "escapechar", "lineterminator", "quotechar", "quoting",
+        "skipinitialspace", "strict",
+    )  # fmt: skip
+    return {name: getattr(dialect, name) for name in names}
 
 
 def _argument(part: Any) -> Any:
@@ -350,7 +352,7 @@ def ctypes_type(cls: Any) -> Any:
         return None
     target: Any = getattr(cls, "_type_", None)
     length = getattr(cls, "_length_", None)
-    if isinstance(length, int) and isinstance(target, type) and target * length is cls:
+    if isinstance(length, int) and rebuild.array_type(target, length) is cls:
         return (rebuild.array_type, (target, length))
     if isinstance(target, type) and ctypes.POINTER(target) is cls:
         return (rebuild.pointer_type, (target,))
@@ -410,7 +412,6 @@ _BY_TYPE: Final[dict[type, Reducer]] = {
     weakref.finalize: _finalizer,
     re.Match: _match,
     struct.Struct: _struct,
-    random.SystemRandom: _system_random,
     codecs.CodecInfo: _codec,
     contextvars.ContextVar: _context_variable,
     logging.Logger: _logger,
@@ -432,9 +433,9 @@ _BY_NAME: Final[dict[tuple[str, str], Reducer]] = {
     ("dataclasses", "_HAS_DEFAULT_FACTORY_CLASS"): _singleton(
         "dataclasses", "_HAS_DEFAULT_FACTORY"
     ),
-    ("ipykernel.iostream", "OutStream"): _stream,
     ("_json", "Scanner"): _json_scanner,
-    ("sqlite3", "Row"): _sqlite_row,
+    ("_csv", "reader"): _csv_reader,
+    ("_csv", "writer"): _csv_writer,
     ("unittest.mock", "_Call"): _mock_call,
 }
 _BY_BASE: Final[dict[tuple[str, str], Reducer]] = {

@@ -8,6 +8,7 @@ Covers types that are recognised by class; objects that fail on their own say so
 from __future__ import annotations
 
 import _thread
+import contextvars
 import io
 import socket
 import subprocess
@@ -42,6 +43,7 @@ _SOCKET = Refusal("a network connection ends with its process")
 _CONNECTION = Refusal("a database connection ends with its process", "connect again")
 _FILE = Refusal("an open file ends with its process", "open it again")
 _PROCESS = Refusal("it stands for a running process or thread")
+_CONTEXT = Refusal("it belongs to running code, which ends with the process")
 _SHARED = Refusal("shared memory is removed with the process that made it")
 _FUTURE = Refusal("whoever would complete it ends with the process")
 
@@ -50,6 +52,8 @@ _BY_TYPE: dict[type, Refusal] = {
     types.CoroutineType: _RUNNING,
     types.AsyncGeneratorType: _RUNNING,
     types.FrameType: _RUNNING,
+    contextvars.Context: _CONTEXT,
+    contextvars.Token: _CONTEXT,
     _thread.LockType: _LOCK,
     type(threading.RLock()): _LOCK,
     threading.Condition: _LOCK,
@@ -83,8 +87,6 @@ _BY_NAME: dict[tuple[str, str], Refusal] = {
     ("multiprocessing.connection", "Connection"): _SOCKET,
     ("multiprocessing.shared_memory", "SharedMemory"): _SHARED,
     ("multiprocessing.shared_memory", "ShareableList"): _SHARED,
-    ("multiprocessing.managers", "BaseManager"): _PROCESS,
-    ("multiprocessing.managers", "BaseProxy"): _PROCESS,
     ("zmq", "Socket"): _SOCKET,
     ("zmq", "Context"): _SOCKET,
     ("http.client", "HTTPConnection"): _SOCKET,

@@ -178,9 +178,11 @@ class _Named:
         found = _Named({}, {})
         for line in _unwrapped(text):
             if said := _SENTENCE.fullmatch(line):
-                into = found.partly if said["how"].startswith("partly") else found.missing
                 for name in said["names"].split(", "):
-                    into.setdefault(name, f"{said['type']}: {said['reason']}")
+                    found.missing.setdefault(name, f"{said['type']}: {said['reason']}")
+            elif said := _PARTLY.fullmatch(line):
+                for name in said["names"].split(", "):
+                    found.partly.setdefault(name, said["reason"])
         return found
 
 
@@ -197,4 +199,6 @@ def _unwrapped(text: str) -> list[str]:
 
 # `not back: a, b (lock): it belongs to threads of the process that died; run the cell again`
 _HOW = r"(?:not saved|not back|partly back|partly saved)"
-_SENTENCE = re.compile(rf"(?P<how>{_HOW}): (?P<names>[^():]+) \((?P<type>.*?)\): (?P<reason>\S.*)")
+_SENTENCE = re.compile(rf"{_HOW}: (?P<names>[^():]+) \((?P<type>.*?)\): (?P<reason>\S.*)")
+# `partly back: a, b: their part of type lock is not back: ...`
+_PARTLY = re.compile(r"partly (back|saved): (?P<names>[^():]+): (?P<reason>\S.*)")

@@ -40,6 +40,8 @@ LOCKS = (
     _row("threading.local", "import threading\nNAME = threading.local(); NAME.x = 1",
          "assert NAME.x == 1\nNAME_seen = []\nNAME_t = threading.Thread(target=lambda: NAME_seen.append(hasattr(NAME, 'x'))); NAME_t.start(); NAME_t.join(); assert NAME_seen == [False]"),
     _named("threading.Thread, running", "import threading, time\nNAME = threading.Thread(target=time.sleep, args=(600,), daemon=True); NAME.start()", "running process or thread"),
+    _row("threading.Thread, not begun", "import threading\nNAME_ran = []; NAME = threading.Thread(target=NAME_ran.append, args=(1,), name='n')", "NAME.start(); NAME.join(5); assert NAME_ran == [1] and NAME.name == 'n'"),
+    _row("threading.Thread, ended", "import threading\nNAME = threading.Thread(target=len, args=('',)); NAME.start(); NAME.join()", "assert not NAME.is_alive(); NAME.join(1)"),
     _named("threading.Timer", "import threading\nNAME = threading.Timer(600, print); NAME.daemon = True; NAME.start()", "running process or thread"),
     _row("queue.Queue with items", "import queue\nNAME = queue.Queue(maxsize=3); NAME.put(1); NAME.put([2])", "assert NAME.get(timeout=1) == 1 and NAME.qsize() == 1 and NAME.maxsize == 3; NAME.put(3, timeout=1); assert NAME.get() == [2]"),
     _row("queue.PriorityQueue and LifoQueue", "import queue\nNAME = [queue.PriorityQueue(), queue.LifoQueue()]\nfor q in NAME: q.put(2), q.put(1), q.put(3)", "assert [q.get(timeout=1) for q in NAME] == [1, 3]; NAME[1].task_done()"),
@@ -62,8 +64,9 @@ ASYNC = (
     _row("concurrent.futures.Future, done", "import concurrent.futures as NAME_cf\nNAME = NAME_cf.Future(); NAME.set_result([7])", "assert NAME.result(timeout=1) == [7] and NAME.done()"),
     _row("concurrent.futures.Future, failed", "import concurrent.futures as NAME_cf\nNAME = NAME_cf.Future(); NAME.set_exception(ValueError(3))", "assert NAME.exception(timeout=1).args == (3,)"),
     _named("concurrent.futures.Future, undone", "import concurrent.futures as NAME_cf\nNAME = NAME_cf.Future()", "complete it"),
-    _named("concurrent.futures.ThreadPoolExecutor", "import concurrent.futures as NAME_cf\nNAME = NAME_cf.ThreadPoolExecutor(1); NAME.submit(print, end='').result()", "process or thread"),
-    _named("concurrent.futures.ProcessPoolExecutor", "import concurrent.futures as NAME_cf\nNAME = NAME_cf.ProcessPoolExecutor(1)", "process or thread"),
+    _row("concurrent.futures.ThreadPoolExecutor, idle", "import concurrent.futures as NAME_cf\nNAME = NAME_cf.ThreadPoolExecutor(1); NAME.submit(len, '').result()", "assert NAME.submit(len, 'ab').result(timeout=5) == 2; NAME.shutdown()"),
+    _named("concurrent.futures.ThreadPoolExecutor, at work", "import concurrent.futures as NAME_cf, threading\nNAME_go = threading.Event()\nNAME = NAME_cf.ThreadPoolExecutor(1); NAME.submit(NAME_go.wait)"),
+    _row("concurrent.futures.ProcessPoolExecutor, idle", "import concurrent.futures as NAME_cf\nNAME = NAME_cf.ProcessPoolExecutor(1)", "assert NAME._max_workers == 1; NAME.shutdown()"),
 )  # fmt: skip
 
 WEAK = (
@@ -131,8 +134,9 @@ FILES = (
     _row("csv.writer to a StringIO", "import csv, io\nNAME_out = io.StringIO(); NAME = csv.writer(NAME_out, delimiter=';'); NAME.writerow([1, 2])", "NAME.writerow([3, 4]); assert NAME_out.getvalue() == '1;2\\r\\n3;4\\r\\n'"),
     _row("os.scandir's entries, as paths", "import os, pathlib\nNAME = sorted(p.name for p in pathlib.Path('/').iterdir())", "assert 'tmp' in NAME"),
     _named("os.DirEntry", "import os\nNAME = next(os.scandir('/'))", "DirEntry"),
-    _named("mmap", "import mmap\nNAME = mmap.mmap(-1, 4096)"),
-    _named("shelve", "import os, shelve, tempfile\nNAME_d = tempfile.mkdtemp(); NAME = shelve.open(os.path.join(NAME_d, 's')); NAME['a'] = 1"),
+    _row("mmap of memory", "import mmap\nNAME = mmap.mmap(-1, 4096); NAME[:3] = b'abc'", "assert NAME[:3] == b'abc' and len(NAME) == 4096; NAME[0] = 122; assert NAME.read(1) == b'z'"),
+    _file("mmap of a file", "b'abcdef'", "import mmap\nwith open(NAME_path, 'r+b') as NAME_f: NAME = mmap.mmap(NAME_f.fileno(), 0)\ndel NAME_f", "NAME[:2] = b'XY'; NAME.flush(); NAME.close(); assert open(NAME_path, 'rb').read() == b'XYcdef'"),
+    _row("shelve over dbm.dumb", "import dbm.dumb, os, shelve, tempfile\nNAME = shelve.Shelf(dbm.dumb.open(os.path.join(tempfile.mkdtemp(), 's'))); NAME['a'] = [1]", "NAME['b'] = 2; assert NAME['a'] == [1] and NAME['b'] == 2; NAME.close()"),
     _named("pickle.Pickler to a file", "import io, pickle\nNAME = pickle.Pickler(io.BytesIO())", "Pickler"),
 )  # fmt: skip
 
@@ -144,10 +148,11 @@ OUTSIDE = (
     _row("sqlite3.Row", "import sqlite3\nNAME_c = sqlite3.connect(':memory:'); NAME_c.row_factory = sqlite3.Row\nNAME = NAME_c.execute('select 1 as a, 2 as \"b c\"').fetchone(); NAME_c.close(); del NAME_c",
          "assert NAME['a'] == 1 and NAME['b c'] == 2 and NAME.keys() == ['a', 'b c'] and tuple(NAME) == (1, 2)"),
     _named("subprocess.Popen", "import subprocess\nNAME = subprocess.Popen(['sleep', '60'])", "running process"),
+    _row("subprocess.Popen, ended", "import subprocess\nNAME = subprocess.Popen(['true']); NAME.wait()", "assert NAME.poll() == 0 and NAME.args == ['true']"),
     _row("subprocess.CompletedProcess", "import subprocess\nNAME = subprocess.run(['echo', 'hi'], capture_output=True, text=True)", "assert NAME.stdout == 'hi\\n' and NAME.check_returncode() is None"),
     _named("socket", "import socket\nNAME = socket.socket()", "network connection"),
     _named("ssl.SSLContext", "import ssl\nNAME = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)", "SSLContext"),
-    _named("http.client.HTTPConnection", "import http.client\nNAME = http.client.HTTPConnection('127.0.0.1')", "network connection"),
+    _row("http.client.HTTPConnection, which connects again", "import http.client\nNAME = http.client.HTTPConnection('127.0.0.1', 9)", "assert NAME.host == '127.0.0.1'\ntry: NAME.request('GET', '/')\nexcept ConnectionError: pass"),
     _named("selectors.DefaultSelector", "import selectors\nNAME = selectors.DefaultSelector()"),
     _named("multiprocessing.Value and Array", "import multiprocessing\nNAME = [multiprocessing.Value('i', 3), multiprocessing.Array('d', 2)]"),
     _named("multiprocessing.Queue", "import multiprocessing\nNAME = multiprocessing.Queue()"),
