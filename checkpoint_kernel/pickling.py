@@ -8,7 +8,6 @@ objects form a unit is decided in `units`.
 
 from __future__ import annotations
 
-import enum
 import functools
 import importlib
 import io
@@ -235,8 +234,8 @@ class _Reductions:
         return (rebuild.new_function, arguments, state, None, None, rebuild.set_function)
 
     def _reduce_class(self, cls: type) -> Any:
-        if made := reducers_builtin.ctypes_type(cls):
-            return made
+        if of_ctypes := reducers_builtin.ctypes_type(cls):
+            return of_ctypes
         reduced = cloudpickle.Pickler.reducer_override(self, cls)
         if reduced is NotImplemented or not kinds.saved_by_value(cls):
             return reduced
@@ -248,12 +247,15 @@ class _Reductions:
         attributes.pop("__slotnames__", None)
         if len(arguments) in (6, 7):
             arguments = (*arguments[:-2], None, arguments[-1])
-        reducers_builtin.tidy_class(cls, attributes)
-        made_of = (rebuild.new_class, (reduced[0], *arguments))
-        if issubclass(cls, enum.Enum):
+        if len(arguments) == 6:
+            begins_with = dict(arguments[3])
+            reducers_builtin.tidy_class(cls, begins_with, attributes)
+            arguments = (*arguments[:3], begins_with, *arguments[4:])
+        made = (rebuild.new_class, (reduced[0], *arguments))
+        if len(reduced[1]) == 7:  # an enum
             state = (reduced[5], reduced[2], reducers_builtin.members(cls))
-            return (*made_of, state, None, None, rebuild_builtin.set_enum)
-        return (*made_of, *reduced[2:])
+            return (*made, state, None, None, rebuild_builtin.set_enum)
+        return (*made, *reduced[2:])
 
 
 class _FastPickler(_Reductions, cloudpickle.Pickler):  # type: ignore[misc]

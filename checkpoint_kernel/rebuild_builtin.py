@@ -7,6 +7,7 @@ never rename.
 from __future__ import annotations
 
 import contextvars
+import functools
 import itertools
 import logging
 import types
@@ -16,6 +17,15 @@ from collections.abc import Callable
 from typing import Any
 
 from .stub import Stub
+
+
+def set_state(obj: Any, state: Any) -> None:
+    """Attributes and slots of an object, without asking it for anything."""
+    attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+    if attributes:
+        object.__getattribute__(obj, "__dict__").update(attributes)
+    for name, value in (slots or {}).items():
+        object.__setattr__(obj, name, value)
 
 
 def dict_view(mapping: Any, kind: str) -> Any:
@@ -208,6 +218,12 @@ def json_scanner(options: dict[str, Any]) -> Any:
 
     make: Any = scanner.make_scanner
     return make(types.SimpleNamespace(memo={}, **options))
+
+
+def sort_key(comparison: Any, element: Any) -> Any:
+    """A key function of a comparison, or the key of an element unless that is None."""
+    key = functools.cmp_to_key(comparison)
+    return key if element is None else key(element)
 
 
 def csv_reader(source: Any, line_number: int, options: dict[str, Any]) -> Any:

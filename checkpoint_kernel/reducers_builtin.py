@@ -14,6 +14,7 @@ import contextvars
 import ctypes
 import dataclasses
 import enum
+import functools
 import gc
 import logging
 import pickle
@@ -26,6 +27,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
+from . import kinds
 from . import rebuild_builtin as rebuild
 
 # An object to its reduction, in the form of `__reduce__`, or NotImplemented: as pickle does it.
@@ -50,7 +52,32 @@ def _by_base(cls: type) -> Reducer | None:
         base = getattr(sys.modules.get(module), name, None)
         if isinstance(base, type) and issubclass(cls, base):
             return reducer
-    return None
+    return _instance if _asks_for_attributes(cls) else None
+
+
+def _asks_for_attributes(cls: type) -> bool:
+    """A notebook class whose `__getattr__` pickle would ask for `__setstate__`, of an object that
+    has no attributes yet; which mostly never ends."""
+    defined = [vars(base) for base in cls.__mro__ if base is not object]
+    if any("__setstate__" in names or "__reduce_ex__" in names for names in defined):
+        return False
+    return any(
+        ("__getattr__" in vars(base) or "__getattribute__" in vars(base))
+        and kinds.saved_by_value(base)
+        for base in cls.__mro__
+    )
+
+
+def _instance(obj: Any) -> Any:
+    reduced = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    if not isinstance(reduced, tuple) or not 3 <= len(reduced) <= 5 or reduced[2] is None:
+        return NotImplemented
+    return (*reduced, *(None,) * (5 - len(reduced)), rebuild.set_state)
+
+
+def _held_by(obj: Any) -> list[Any]:
+    """What an object refers to, and Python has no name for; without its type."""
+    return [part for part in gc.get_referents(obj) if part is not type(obj)]
 
 
 # --- views and descriptors ------------------------------------------------------------
@@ -58,15 +85,15 @@ def _by_base(cls: type) -> Reducer | None:
 
 def _dict_view(view: Any) -> Any:
     kind = type(view).__name__.rpartition("_")[2]  # dict_keys, odict_items
-    return (rebuild.dict_view, (gc.get_referents(view)[0], kind))
+    return (rebuild.dict_view, (_held_by(view)[0], kind))
 
 
 def _mapping_proxy(proxy: Any) -> Any:
     if proxy is _NO_METADATA:
         return (getattr, (dataclasses, "_EMPTY_METADATA"))
-    mapping = gc.get_referents(proxy)[0]
+    mapping = _held_by(proxy)[0]
     owner = getattr(proxy.get("__dict__"), "__objclass__", None)
-    if isinstance(owner, type) and gc.get_referents(vars(owner))[0] is mapping:
+    if isinstance(owner, type) and _held_by(vars(owner))[0] is mapping:
         return (vars, (owner,))
     return (types.MappingProxyType, (mapping,))
 
@@ -301,14 +328,20 @@ def _json_scanner(scanner: Any) -> Any:
     return (rebuild.json_scanner, ({name: getattr(scanner, name) for name in names},))
 
 
+def _sort_key(key: Any) -> Any:
+    """What functools.cmp_to_key gives, or what that gives for one element."""
+    comparison = next(part for part in _held_by(key) if part is not key.obj)
+    return (rebuild.sort_key, (comparison, key.obj))
+
+
 def _csv_reader(reader: Any) -> Any:
     """Over what is left of its source; each row that it has begun, it has read."""
-    source = next(part for part in gc.get_referents(reader) if hasattr(part, "__next__"))
+    source = next(part for part in _held_by(reader) if hasattr(part, "__next__"))
     return (rebuild.csv_reader, (source, reader.line_num, _dialect_options(reader.dialect)))
 
 
 def _csv_writer(writer: Any) -> Any:
-    write = next(part for part in gc.get_referents(writer) if callable(part))
+    write = next(part for part in _held_by(writer) if callable(part))
     return (rebuild.csv_writer, (write, _dialect_options(writer.dialect)))
 
 
@@ -359,14 +392,28 @@ def ctypes_type(cls: Any) -> Any:
     return None
 
 
-def tidy_class(cls: type, attributes: dict[str, Any]) -> None:
-    """Of a ctypes structure: its descriptors are made from `_fields_`, which has to come last."""
+def tidy_class(cls: type, begins_with: dict[str, Any], attributes: dict[str, Any]) -> None:
+    """What cloudpickle makes a class with, and what it sets afterwards: slots and the qualified
+    name have to be there from the beginning, and what the class makes itself is not set.
+
+    The fields of a ctypes structure come last: they fix its layout.
+    """
+    if cls.__qualname__ != cls.__name__:
+        begins_with["__qualname__"] = "".join(cls.__qualname__)
+    if (slots := attributes.pop("__slots__", None)) is not None:
+        begins_with["__slots__"] = slots if isinstance(slots, str | dict) else tuple(slots)
+        for name in [name for name, v in attributes.items() if _is_slot_of(v, cls)]:
+            del attributes[name]
     if type(cls).__module__ != "_ctypes":
         return
     for name in [name for name, v in attributes.items() if type(v).__name__ == "CField"]:
         del attributes[name]
     if "_fields_" in attributes:
         attributes["_fields_"] = attributes.pop("_fields_")
+
+
+def _is_slot_of(value: Any, cls: type) -> bool:
+    return type(value) is types.MemberDescriptorType and value.__objclass__ is cls
 
 
 def members(cls: type[enum.Enum]) -> list[tuple[str, Any, dict[str, Any]]]:
@@ -417,6 +464,7 @@ _BY_TYPE: Final[dict[type, Reducer]] = {
     logging.Logger: _logger,
     logging.RootLogger: _logger,
     typing.NewType: _new_type,
+    type(functools.cmp_to_key(max)): _sort_key,
     **{type(getattr(sys, name)): _of_sys for name in _FACTS},
     **{
         cls: _type_parameter
