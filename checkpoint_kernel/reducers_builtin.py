@@ -28,6 +28,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from . import kinds
+from . import rebuild as rebuild_all
 from . import rebuild_builtin as rebuild
 
 # An object to its reduction, in the form of `__reduce__`, or NotImplemented: as pickle does it.
@@ -110,15 +111,17 @@ def part_of_memory(view: memoryview) -> Any:
     """A memoryview of a part of a bytearray or array, or of another format than bytes."""
     owner = view.obj
     whole = memoryview(owner)
-    simple = view.format in _FORMATS and (view.ndim == 1 or view.c_contiguous)
+    format = view.format.removeprefix("@").removeprefix("<" if sys.byteorder == "little" else ">")
+    simple = format in _FORMATS and (view.ndim == 1 or view.c_contiguous)
     if not (simple and whole.c_contiguous and view.nbytes):
-        raise pickle.PicklingError("a memoryview of this layout cannot be made again")
+        # Of records, or in Fortran's order: a copy of the bytes.
+        return (rebuild_all.memory_view, (bytearray(view.tobytes()), view.readonly))
     offset = _address(view) - _address(whole)
     # From the first byte to the last, gaps and all.
     size = view.nbytes
     if view.ndim == 1:
         size = (len(view) - 1) * abs((view.strides or (0,))[0]) + view.itemsize
-    layout = (offset, size, view.format, view.shape, view.strides, view.readonly)
+    layout = (offset, size, format, view.shape, view.strides, view.readonly)
     return (rebuild.memory_view_within, (owner, *layout))
 
 
@@ -400,7 +403,9 @@ def tidy_class(cls: type, begins_with: dict[str, Any], attributes: dict[str, Any
     """
     if cls.__qualname__ != cls.__name__:
         begins_with["__qualname__"] = "".join(cls.__qualname__)
-    if (slots := attributes.pop("__slots__", None)) is not None:
+    # typing.NamedTuple makes its own.
+    if "__slots__" in attributes and typing.NamedTuple not in attributes.get("__orig_bases__", ()):
+        slots = attributes.pop("__slots__")
         begins_with["__slots__"] = slots if isinstance(slots, str | dict) else tuple(slots)
         for name in [name for name, v in attributes.items() if _is_slot_of(v, cls)]:
             del attributes[name]
