@@ -82,7 +82,7 @@ def pandas_shared_blocks(manager: Any) -> set[int]:
 def reduce_memoryview(view: memoryview, memory: Memory) -> Any:
     """A memoryview on its bytearray, or on memory of its own."""
     owner = view.obj
-    if not view.c_contiguous or view.format not in ("B", "b", "c"):
+    if not view.c_contiguous or view.format != "B" or view.ndim != 1:
         return reducers_builtin.part_of_memory(view)
     whole = isinstance(owner, bytearray | bytes) and len(owner) == view.nbytes
     if not (memory.is_small(view.nbytes) or (whole and memory.is_small(0))):

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 import cloudpickle
 import dill
 
-from . import arrays, kinds, rebuild, rebuild_builtin, reducers_builtin, tensors
+from . import arrays, class_parts, kinds, rebuild, rebuild_builtin, reducers_builtin, tensors
 from .refusals import Unsavable, refusal_for
 
 PROTOCOL: Final = 5
@@ -234,7 +234,7 @@ class _Reductions:
         return (rebuild.new_function, arguments, state, None, None, rebuild.set_function)
 
     def _reduce_class(self, cls: type) -> Any:
-        if of_ctypes := reducers_builtin.ctypes_type(cls):
+        if of_ctypes := class_parts.ctypes_type(cls):
             return of_ctypes
         reduced = cloudpickle.Pickler.reducer_override(self, cls)
         if reduced is NotImplemented or not kinds.saved_by_value(cls):
@@ -249,11 +249,11 @@ class _Reductions:
             arguments = (*arguments[:-2], None, arguments[-1])
         if len(arguments) == 6:
             begins_with = dict(arguments[3])
-            reducers_builtin.tidy_class(cls, begins_with, attributes)
+            class_parts.tidy_class(cls, begins_with, attributes)
             arguments = (*arguments[:3], begins_with, *arguments[4:])
         made = (rebuild.new_class, (reduced[0], *arguments))
         if len(reduced[1]) == 7:  # an enum
-            state = (reduced[5], reduced[2], reducers_builtin.members(cls))
+            state = (reduced[5], reduced[2], class_parts.members(cls))
             return (*made, state, None, None, rebuild_builtin.set_enum)
         return (*made, *reduced[2:])
 

@@ -13,7 +13,6 @@ import collections
 import contextvars
 import ctypes
 import dataclasses
-import enum
 import functools
 import gc
 import logging
@@ -22,12 +21,10 @@ import re
 import struct
 import sys
 import types
-import typing
-import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import kinds
+from . import class_parts, reducers_errors, reducers_weak
 from . import rebuild as rebuild_all
 from . import rebuild_builtin as rebuild
 
@@ -47,26 +44,15 @@ def find(cls: type) -> Reducer | None:
 
 
 def _by_base(cls: type) -> Reducer | None:
+    if issubclass(cls, type):  # its objects are classes
+        return None
     if issubclass(cls, BaseException):
-        return _exception
+        return reducers_errors.exception
     for (module, name), reducer in _BY_BASE.items():
         base = getattr(sys.modules.get(module), name, None)
         if isinstance(base, type) and issubclass(cls, base):
             return reducer
-    return _instance if _asks_for_attributes(cls) else None
-
-
-def _asks_for_attributes(cls: type) -> bool:
-    """A notebook class whose `__getattr__` pickle would ask for `__setstate__`, of an object that
-    has no attributes yet; which mostly never ends."""
-    defined = [vars(base) for base in cls.__mro__ if base is not object]
-    if any("__setstate__" in names or "__reduce_ex__" in names for names in defined):
-        return False
-    return any(
-        ("__getattr__" in vars(base) or "__getattribute__" in vars(base))
-        and kinds.saved_by_value(base)
-        for base in cls.__mro__
-    )
+    return _instance if class_parts.asks_for_attributes(cls) else None
 
 
 def _instance(obj: Any) -> Any:
@@ -103,6 +89,26 @@ def _mapping_proxy(proxy: Any) -> Any:
 _NO_METADATA: Final = getattr(dataclasses, "_EMPTY_METADATA", None)
 
 
+class VarsOf:
+    """Stands for the dict of an object's attributes."""
+
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
+
+    def __reduce__(self) -> Any:
+        return (vars, (self._owner,))
+
+
+def dict_of(obj: Any) -> Any:
+    """The dict of an object's attributes, without asking the object; None if it has none."""
+    if not type(obj).__dictoffset__:
+        return None
+    try:
+        return object.__getattribute__(obj, "__dict__")
+    except AttributeError:
+        return None
+
+
 def _descriptor(descriptor: Any) -> Any:
     return (rebuild.class_attribute, (descriptor.__objclass__, descriptor.__name__))
 
@@ -137,82 +143,6 @@ def _address(view: memoryview) -> int:
     address = buffer[0] or 0
     release(ctypes.byref(buffer))
     return address
-
-
-# --- weak references ------------------------------------------------------------------
-
-
-def _reference(reference: Any) -> Any:
-    return (rebuild.weak_reference, (reference(), reference.__callback__))
-
-
-def _proxy(proxy: Any) -> Any:
-    try:
-        referent = proxy.__reduce_ex__.__self__  # bound to what the proxy stands for
-    except ReferenceError:
-        referent = None
-    return (rebuild.weak_proxy, (referent,))
-
-
-def _weak_method(reference: Any) -> Any:
-    method = reference()
-    parts: tuple[Any, Any] = (None, None)
-    if method is not None:
-        parts = (method.__self__, method.__func__)
-    return (rebuild.weak_method, parts)
-
-
-def _weak_collection(collection: Any) -> Any:
-    # Filled after it is memoized: what is in it may refer to it.
-    if isinstance(collection, weakref.WeakSet):
-        state: list[Any] = list(collection)
-    else:
-        state = list(collection.items())
-    return (type(collection), (), state, None, None, rebuild.fill_weakly)
-
-
-def _finalizer(finalizer: Any) -> Any:
-    parts: tuple[Any, ...] = finalizer.peek() or (None, None, (), {})
-    return (rebuild.finalizer, (*parts, finalizer.atexit))
-
-
-# --- exceptions -----------------------------------------------------------------------
-
-
-def _exception(error: BaseException) -> Any:
-    """With what it was raised from, and its traceback; and without running its `__init__`, which
-    may take other arguments than those that it keeps."""
-    cls = type(error)
-    reduced = error.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
-    if not isinstance(reduced, tuple) or len(reduced) > 3:
-        return NotImplemented
-    make, arguments, *state = reduced
-    chain = (
-        error.__cause__, error.__context__, error.__suppress_context__, error.__traceback__
-    )  # fmt: skip
-    own = isinstance(cls.__init__, types.FunctionType) or isinstance(
-        cls.__new__, types.FunctionType
-    )
-    if make is cls and own and not isinstance(cls.__reduce__, types.FunctionType):
-        make, arguments = rebuild.new_exception, (cls, *arguments)
-    elif not any(chain):
-        return NotImplemented
-    whole = (state[0] if state else None, *chain)
-    return (make, arguments, whole, None, None, rebuild.set_exception)
-
-
-def _traceback(traceback: types.TracebackType) -> Any:
-    """Files, lines and names; not the frames' variables."""
-    places = []
-    entry: types.TracebackType | None = traceback
-    while entry is not None:
-        frame = entry.tb_frame
-        module = frame.f_globals.get("__name__")
-        code = frame.f_code
-        named = module if isinstance(module, str) else None
-        places.append((code.co_filename, entry.tb_lineno, code.co_name, code.co_qualname, named))
-        entry = entry.tb_next
-    return (rebuild.traceback_of, (places,))
 
 
 # --- the rest -------------------------------------------------------------------------
@@ -284,40 +214,6 @@ def _singleton(module: str, name: str) -> Reducer:
     return reduce
 
 
-def _is_importable(definition: Any) -> bool:
-    module = sys.modules.get(definition.__module__)
-    name = getattr(definition, "__name__", "")
-    return module is not None and module.__name__ != "__main__" and getattr(
-        module, name, None
-    ) is definition  # fmt: skip
-
-
-def _type_parameter(parameter: Any) -> Any:
-    if _is_importable(parameter):
-        return NotImplemented
-    options = {}
-    for option in ("bound", "covariant", "contravariant", "infer_variance"):
-        if value := getattr(parameter, f"__{option}__", None):
-            options[option] = value
-    if getattr(parameter, "has_default", bool)():
-        options["default"] = parameter.__default__
-    arguments = (type(parameter), parameter.__name__, options, parameter.__module__)
-    return (rebuild.type_parameter, arguments)
-
-
-def _new_type(made: Any) -> Any:
-    if _is_importable(made):
-        return NotImplemented
-    return (rebuild.new_type, (made.__qualname__, made.__supertype__, made.__module__))
-
-
-def _type_alias(alias: Any) -> Any:
-    if _is_importable(alias):
-        return NotImplemented
-    parts = (alias.__name__, alias.__value__, alias.__type_params__)
-    return (rebuild.type_alias, parts)
-
-
 def _module(module: types.ModuleType) -> Any:
     """One that was made by hand, and cannot be imported."""
     state = {name: value for name, value in vars(module).items() if name != "__builtins__"}
@@ -375,63 +271,6 @@ def _library(library: Any) -> Any:
     return (*made, functions, None, None, rebuild.set_library)
 
 
-def ctypes_type(cls: Any) -> Any:
-    """The reduction of a metaclass of ctypes, or of an array or pointer type that it made of
-    another type; else None."""
-    ctypes = sys.modules.get("ctypes")
-    if ctypes is None:
-        return None
-    for base in ("Structure", "Union", "Array", "_Pointer", "_CFuncPtr", "_SimpleCData"):
-        if cls is type(getattr(ctypes, base)):  # metaclasses, which have no name in any module
-            return (type, (getattr(ctypes, base),))
-    if type(cls).__module__ != "_ctypes":
-        return None
-    target: Any = getattr(cls, "_type_", None)
-    length = getattr(cls, "_length_", None)
-    if isinstance(length, int) and rebuild.array_type(target, length) is cls:
-        return (rebuild.array_type, (target, length))
-    if isinstance(target, type) and ctypes.POINTER(target) is cls:
-        return (rebuild.pointer_type, (target,))
-    return None
-
-
-def tidy_class(cls: type, begins_with: dict[str, Any], attributes: dict[str, Any]) -> None:
-    """What cloudpickle makes a class with, and what it sets afterwards: slots and the qualified
-    name have to be there from the beginning, and what the class makes itself is not set.
-
-    The fields of a ctypes structure come last: they fix its layout.
-    """
-    if cls.__qualname__ != cls.__name__:
-        begins_with["__qualname__"] = "".join(cls.__qualname__)
-    # typing.NamedTuple makes its own.
-    if "__slots__" in attributes and typing.NamedTuple not in attributes.get("__orig_bases__", ()):
-        slots = attributes.pop("__slots__")
-        begins_with["__slots__"] = slots if isinstance(slots, str | dict) else tuple(slots)
-        for name in [name for name, v in attributes.items() if _is_slot_of(v, cls)]:
-            del attributes[name]
-    if type(cls).__module__ != "_ctypes":
-        return
-    for name in [name for name, v in attributes.items() if type(v).__name__ == "CField"]:
-        del attributes[name]
-    if "_fields_" in attributes:
-        attributes["_fields_"] = attributes.pop("_fields_")
-
-
-def _is_slot_of(value: Any, cls: type) -> bool:
-    return type(value) is types.MemberDescriptorType and value.__objclass__ is cls
-
-
-def members(cls: type[enum.Enum]) -> list[tuple[str, Any, dict[str, Any]]]:
-    """Of an enum by name: each one's value, and what `__new__` and `__init__` have set on it."""
-    return [
-        (name, member._value_, {k: v for k, v in vars(member).items() if k not in _MEMBERS_OWN})
-        for name, member in cls.__members__.items()
-    ]
-
-
-_MEMBERS_OWN: Final = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
-
-
 def _mock(mock: Any) -> Any:
     # Each mock has a class of its own, for its magic methods.
     return (rebuild.new_mock, (type(mock).__mro__[1],), vars(mock), None, None, rebuild.set_mock)
@@ -453,32 +292,18 @@ _BY_TYPE: Final[dict[type, Reducer]] = {
     types.GetSetDescriptorType: _descriptor,
     types.MemberDescriptorType: _descriptor,
     types.ModuleType: _module,
-    types.TracebackType: _traceback,
-    weakref.ReferenceType: _reference,
-    weakref.ProxyType: _proxy,
-    weakref.CallableProxyType: _proxy,
-    weakref.WeakMethod: _weak_method,
-    weakref.WeakSet: _weak_collection,
-    weakref.WeakValueDictionary: _weak_collection,
-    weakref.WeakKeyDictionary: _weak_collection,
-    weakref.finalize: _finalizer,
+    types.TracebackType: reducers_errors.traceback,
     re.Match: _match,
     struct.Struct: _struct,
     codecs.CodecInfo: _codec,
     contextvars.ContextVar: _context_variable,
     logging.Logger: _logger,
     logging.RootLogger: _logger,
-    typing.NewType: _new_type,
     type(functools.cmp_to_key(max)): _sort_key,
     **{type(getattr(sys, name)): _of_sys for name in _FACTS},
-    **{
-        cls: _type_parameter
-        for name in ("ParamSpec", "TypeVarTuple")
-        if (cls := getattr(typing, name, None))
-    },
+    **class_parts.BY_TYPE,
+    **reducers_weak.BY_TYPE,
 }
-if sys.version_info >= (3, 12):
-    _BY_TYPE[typing.TypeAliasType] = _type_alias
 
 _BY_NAME: Final[dict[tuple[str, str], Reducer]] = {
     ("dataclasses", "_MISSING_TYPE"): _singleton("dataclasses", "MISSING"),

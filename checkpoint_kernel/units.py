@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import aliases, arrays, closed, graphs, kinds, pickling, spool
+from . import aliases, arrays, closed, graphs, kinds, pickling, reducers_builtin, spool
 from .arrays import address_of
 from .manifest import Skipped
 from .pickling import Pickled
@@ -285,6 +285,11 @@ class _Partitioner:
         self._objects, self._again, self._open = [], {}, False
         try:
             draft.pickled = pickling.dump(draft.root, self._main, self, self, draft.in_band_bytes)
+            if owned := self._owned_dicts(draft):
+                self.forget()
+                root = {**draft.root, **owned}
+                draft.pickled = pickling.dump(root, self._main, self, self, draft.in_band_bytes)
+                self._open = True
             draft.pickled.stream = self._hold(draft.pickled.stream)
             draft.closed = self._is_closed(draft)
         except Unsavable as why:
@@ -300,6 +305,18 @@ class _Partitioner:
                 raise
             self._skip(draft, f"saving it failed: {one_line(why)}", None)
         self._drafts.append(draft)
+
+    def _owned_dicts(self, draft: Draft) -> dict[str, Any]:
+        """Variables that are `vars()` of an object in the same unit: to be that again."""
+        shared = {
+            id(value): name
+            for name, value in draft.root.items()
+            if type(value) is dict and id(value) in self._again
+        }
+        if not shared:
+            return {}
+        owners = ((id(reducers_builtin.dict_of(obj)), obj) for obj in self._objects)
+        return {shared[o]: reducers_builtin.VarsOf(obj) for o, obj in owners if o in shared}
 
     def _is_closed(self, draft: Draft) -> bool:
         pickled = draft.pickled
