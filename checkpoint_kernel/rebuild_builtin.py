@@ -10,6 +10,7 @@ import contextvars
 import functools
 import itertools
 import logging
+import threading
 import types
 import typing
 import weakref
@@ -133,8 +134,20 @@ def set_exception(error: BaseException, whole: tuple[Any, ...]) -> None:
     error.__traceback__ = traceback
 
 
-def traceback_of(places: list[tuple[str, int, str, str, str | None]]) -> types.TracebackType | None:
+_Places = list[tuple[str, int, str, str, str | None]]
+
+
+def traceback_of(places: _Places) -> types.TracebackType | None:
     """A traceback of files, lines and names, whose frames have no variables."""
+    made: list[types.TracebackType | None] = []
+    # A frame keeps those that called it, and here they hold all that is being restored.
+    thread = threading.Thread(target=lambda: made.append(_traceback_of(places)))
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+def _traceback_of(places: _Places) -> types.TracebackType | None:
     made = None
     for file, line, name, qualified_name, module in reversed(places):
         code = _RAISES.replace(

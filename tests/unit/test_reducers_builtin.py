@@ -126,6 +126,15 @@ def test_a_traceback_is_saved_again_after_it_was_loaded() -> None:
     assert [entry.tb_frame.f_code.co_name for entry in found][-1] == "f"
 
 
+def test_a_restored_traceback_does_not_keep_the_restore_alive() -> None:
+    reborn = after("try: 1 / 0\nexcept ZeroDivisionError as e: a = e").reborn()
+    frame, callers = reborn.main["a"].__traceback__.tb_frame, set()
+    while frame is not None:
+        callers.add(frame.f_code.co_name)
+        frame = frame.f_back
+    assert "load" not in callers
+
+
 def _entries(traceback: Any) -> Any:
     while traceback is not None:
         yield traceback
