@@ -25,6 +25,7 @@ from . import arrays, class_parts, kinds, rebuild, rebuild_builtin, reducers_bui
 from .refusals import Unsavable, refusal_for
 
 PROTOCOL: Final = 5
+_builtin: Final = reducers_builtin.known
 
 _MAIN = ("main",)
 
@@ -186,8 +187,9 @@ class _Reductions:
         cls = type(obj)
         if cls is types.FunctionType:
             return self._reduce_function(obj)
-        known = reducers_builtin.known
-        reducer = known[cls] if cls in known else reducers_builtin.find(cls)
+        reducer = _builtin.get(cls, reducers_builtin.unseen)
+        if reducer is reducers_builtin.unseen:
+            reducer = reducers_builtin.find(cls)
         if reducer is not None:
             return reducer(obj)
         if cls is types.CellType:

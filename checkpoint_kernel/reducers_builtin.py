@@ -43,6 +43,11 @@ def find(cls: type) -> Reducer | None:
     return found
 
 
+def unseen(_: Any) -> Any:
+    """Stands for the reducer of a type that has not been looked up."""
+    raise NotImplementedError
+
+
 def _by_base(cls: type) -> Reducer | None:
     if issubclass(cls, type):  # its objects are classes
         return None
