@@ -6,12 +6,13 @@ no arrays.
 
 from __future__ import annotations
 
+import array as arrays_of_numbers
 import ctypes
 import pickle
 import sys
 from typing import Any, Final
 
-from . import rebuild
+from . import rebuild, reducers_builtin
 
 # Arrays below this stay in the pickle stream: a buffer costs a table entry and a chunk.
 IN_BAND_BYTES: Final = 64 * 1024
@@ -80,12 +81,14 @@ def pandas_shared_blocks(manager: Any) -> set[int]:
 
 def reduce_memoryview(view: memoryview, memory: Memory) -> Any:
     """A memoryview on its bytearray, or on memory of its own."""
-    if not view.c_contiguous or view.format not in ("B", "b", "c"):
-        return NotImplemented
     owner = view.obj
+    if not view.c_contiguous or view.format != "B" or view.ndim != 1:
+        return reducers_builtin.part_of_memory(view)
     whole = isinstance(owner, bytearray | bytes) and len(owner) == view.nbytes
     if not (memory.is_small(view.nbytes) or (whole and memory.is_small(0))):
         return (rebuild.memory_view, (pickle.PickleBuffer(view), view.readonly))
+    if not whole and isinstance(owner, bytearray | arrays_of_numbers.array):
+        return reducers_builtin.part_of_memory(view)
     if (address := address_of(view)) is not None:
         memory.note(address, view.nbytes)
     return (rebuild.memory_view, (owner if whole else bytearray(view), view.readonly))

@@ -30,6 +30,7 @@ _LEAVES: Final = (
     str, int, float, complex, bool, bytes, type(None), type(...), type(NotImplemented), range,
     slice, types.BuiltinFunctionType, types.CodeType, types.MethodDescriptorType,
     types.WrapperDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
+    types.MappingProxyType,
     datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, decimal.Decimal,
     fractions.Fraction, uuid.UUID, pathlib.PurePath, re.Pattern, enum.Enum,
 )  # fmt: skip
@@ -41,6 +42,10 @@ _IMMUTABLE: Final = frozenset(
      pathlib.PurePosixPath, re.Pattern}
 )  # fmt: skip
 _LEAVES_BY_NAME: Final = (
+    ("dataclasses", "_MISSING_TYPE"),
+    ("dataclasses", "_KW_ONLY_TYPE"),
+    ("dataclasses", "_HAS_DEFAULT_FACTORY_CLASS"),
+    ("dataclasses", "_FIELD_BASE"),
     ("numpy", "dtype"),
     ("numpy", "generic"),
     ("numpy", "ufunc"),

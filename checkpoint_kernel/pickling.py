@@ -21,7 +21,17 @@ from typing import Any, Final, Protocol
 import cloudpickle
 import dill
 
-from . import arrays, foreign_code, kinds, rebuild, registry, tensors
+from . import (
+    arrays,
+    class_parts,
+    foreign_code,
+    kinds,
+    rebuild,
+    rebuild_builtin,
+    reducers_builtin,
+    registry,
+    tensors,
+)
 from . import reducers as reducers  # which tells the registry what we know
 from .libraries import classes
 from .needs import MissingName
@@ -29,6 +39,7 @@ from .refusals import Refused, Unsavable
 from .stub import Stub
 
 PROTOCOL: Final = 5
+_builtin: Final = reducers_builtin.known
 
 _MAIN = ("main",)
 
@@ -196,9 +207,12 @@ class _Reductions:
             return None
         if kind == kinds.MODULE:
             name: str = obj.__name__
-            if sys.modules.get(name) is not obj:
+            if sys.modules.get(name) is obj:
+                return ("module", name)
+            if cls is not types.ModuleType:
                 raise pickle.PicklingError(f"module {name} cannot be imported again")
-            return ("module", name)
+            self._saw(obj)
+            return None
         if kind == kinds.REFUSED:
             self._opened()
             return None
@@ -233,6 +247,11 @@ class _Reductions:
                 return (Stub, (why.what, why.refusal.reason, why.refusal.remedy))
         if cls is types.FunctionType:
             return self._reduce_function(obj)
+        reducer = _builtin.get(cls, reducers_builtin.unseen)
+        if reducer is reducers_builtin.unseen:
+            reducer = reducers_builtin.find(cls)
+        if reducer is not None:
+            return reducer(obj)
         if cls is types.CellType:
             state = None if id(obj) in self._function_cells else _cell_state(obj)
             return (rebuild.new_cell, (), state, None, None, rebuild.set_cell)
@@ -284,6 +303,8 @@ class _Reductions:
         by_value = kinds.saved_by_value(cls)
         if by_value and (own := classes.reduction_of(cls)) is not None:
             return own
+        if of_ctypes := class_parts.ctypes_type(cls):
+            return of_ctypes
         reduced = cloudpickle.Pickler.reducer_override(self, cls)
         if reduced is NotImplemented or not by_value:
             return reduced
@@ -295,8 +316,15 @@ class _Reductions:
         attributes.pop("__slotnames__", None)
         if len(arguments) in (6, 7):
             arguments = (*arguments[:-2], None, arguments[-1])
-        made = (rebuild.new_class, (reduced[0], *arguments), *reduced[2:])
-        return classes.with_registrations(cls, made)
+        if len(arguments) == 6:
+            begins_with = dict(arguments[3])
+            class_parts.tidy_class(cls, begins_with, attributes)
+            arguments = (*arguments[:3], begins_with, *arguments[4:])
+        made = (rebuild.new_class, (reduced[0], *arguments))
+        if len(reduced[1]) == 7:  # an enum
+            state = (reduced[5], reduced[2], class_parts.members(cls))
+            return (*made, state, None, None, rebuild_builtin.set_enum)
+        return classes.with_registrations(cls, (*made, *reduced[2:]))
 
 
 class _FastPickler(_Reductions, cloudpickle.Pickler):  # type: ignore[misc]

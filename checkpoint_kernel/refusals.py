@@ -7,6 +7,7 @@ Covers types that are recognised by class; objects that fail on their own say so
 
 from __future__ import annotations
 
+import contextvars
 import io
 import socket
 import subprocess
@@ -73,6 +74,8 @@ _TABLE = Refusal("it does not tell what it reads or writes", "make it again: csv
 _SHARED = Refusal("it is shared with processes that end with this one", "make a new one")
 _FILE = Refusal("an open file ends with its process", "open it again")
 _PROCESS = Refusal("it stands for a running process or thread")
+_REMOVED = Refusal("shared memory is removed with the process that made it")
+_CONTEXT = Refusal("it belongs to running code, which ends with the process")
 _FUTURE = Refusal("whoever would complete it ends with the process")
 
 _BY_TYPE: dict[type, Refusal] = {
@@ -80,7 +83,8 @@ _BY_TYPE: dict[type, Refusal] = {
     types.CoroutineType: _RUNNING,
     types.AsyncGeneratorType: _RUNNING,
     types.FrameType: _RUNNING,
-    types.TracebackType: _RUNNING,
+    contextvars.Context: _CONTEXT,
+    contextvars.Token: _CONTEXT,
     threading.Thread: _PROCESS,
     subprocess.Popen: _PROCESS,
     socket.socket: _SOCKET,
@@ -105,6 +109,8 @@ _BY_NAME: dict[tuple[str, str], Refusal] = {
     ("multiprocessing.process", "BaseProcess"): _PROCESS,
     ("multiprocessing.pool", "Pool"): _PROCESS,
     ("multiprocessing.connection", "Connection"): _SOCKET,
+    ("multiprocessing.shared_memory", "SharedMemory"): _REMOVED,
+    ("multiprocessing.shared_memory", "ShareableList"): _REMOVED,
     ("zmq", "Socket"): _SOCKET,
     ("zmq", "Context"): _SOCKET,
     ("http.client", "HTTPConnection"): _SOCKET,

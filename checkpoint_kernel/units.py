@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import aliases, arrays, closed, graphs, kinds, pickling, spool
+from . import aliases, arrays, closed, graphs, kinds, pickling, reducers_builtin, spool
 from .arrays import address_of
 from .manifest import Skipped
 from .pickling import Pickled
@@ -280,6 +280,14 @@ class _Partitioner:
         self._objects, self._again, self._open = [], {}, False
         try:
             draft.pickled = pickling.dump(draft.root, self._main, self, self, draft.in_band_bytes)
+            if owned := self._owned_dicts(draft):
+                self.forget()
+                root = {**draft.root, **owned}
+                draft.pickled = pickling.dump(
+                    root, self._main, self, self, draft.in_band_bytes,
+                    variables=draft.root.values(),
+                )  # fmt: skip
+                self._open = True
             if draft.pickled.partly and self._parted(draft):
                 return
             draft.pickled.stream = self._hold(draft.pickled.stream)
@@ -342,6 +350,18 @@ class _Partitioner:
                 what, refusal = part
                 shown = name.strip("#").rsplit("-", 1)[0] if name.startswith("#") else name
                 yield Skipped(shown, what, refusal.reason, refusal.remedy)
+
+    def _owned_dicts(self, draft: Draft) -> dict[str, Any]:
+        """Variables that are `vars()` of an object in the same unit: to be that again."""
+        shared = {
+            id(value): name
+            for name, value in draft.root.items()
+            if type(value) is dict and id(value) in self._again
+        }
+        if not shared:
+            return {}
+        owners = ((id(reducers_builtin.dict_of(obj)), obj) for obj in self._objects)
+        return {shared[o]: reducers_builtin.VarsOf(obj) for o, obj in owners if o in shared}
 
     def _is_closed(self, draft: Draft) -> bool:
         pickled = draft.pickled

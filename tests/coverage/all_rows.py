@@ -17,7 +17,7 @@ from pathlib import Path
 from row import Row
 
 _HERE = Path(__file__).parent
-_BATCH = 70  # rows in one kernel at most
+_BATCH = 150  # rows in one kernel at most
 
 
 @dataclass(frozen=True)

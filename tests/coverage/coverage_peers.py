@@ -7,6 +7,8 @@ row's imports; nothing more is asked of it. A crash or a hang costs the row that
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,21 +41,37 @@ def _in_processes(verb: str, tool: str, rows: Sequence[Placed], directory: Path)
         ]
         listed = directory / "rows.json"
         listed.write_text(json.dumps(described))
-        done = subprocess.run(
-            [sys.executable, str(_PROGRAM), verb, tool, str(listed), str(directory)],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-            cwd=directory, text=True, start_new_session=True,
-        )  # fmt: skip
-        begun = None
-        for line in done.stdout.splitlines():
+        shown = directory / "answers"
+        with open(shown, "wb") as answers:
+            process = subprocess.Popen(
+                [sys.executable, str(_PROGRAM), verb, tool, str(listed), str(directory)],
+                stdout=answers, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+                cwd=directory, start_new_session=True,
+            )  # fmt: skip
+            process.wait()
+        _end_group(process.pid)
+        begun, lines = None, shown.read_text().splitlines()
+        for line in lines:
             answer = json.loads(line)
             begun = answer.get("begins")
             if begun is None:
                 why = f"{verb}: {answer['why']}" if answer["why"] else ""
                 wrong[answer["ends"]] = why
         if begun is not None:
-            how = "hangs" if done.returncode == -14 else f"kills the process ({done.returncode})"
+            how = (
+                "hangs"
+                if process.returncode == -14
+                else f"kills the process ({process.returncode})"
+            )
             wrong[begun] = f"{verb}: {how}"
-        elif not done.stdout:
-            raise RuntimeError(f"{_PROGRAM.name} {verb} {tool} did nothing: {done.returncode}")
+        elif not lines:
+            raise RuntimeError(f"{_PROGRAM.name} {verb} {tool} did nothing: {process.returncode}")
     return wrong
+
+
+def _end_group(leader: int) -> None:
+    """What rows have started: `sleep 60`, the workers of a pool."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # nothing was left

@@ -17,6 +17,7 @@ from typing import Literal
 from all_rows import Placed
 from harness.environment import Environment
 from harness.notebook import Notebook, Result
+from harness.records import flight
 from harness.server import JupyterServer
 
 KERNEL = "resilient-coverage"
@@ -133,7 +134,6 @@ def _where(silent: list[str], status: _Named, notice: _Named) -> str:
 def _attempt(notebook: Notebook, code: str, limit_s: float) -> Result | str:
     """Run a cell; in words what it did instead of ending. The kernel answers again after it."""
     deaths = notebook.deaths_seen
-    pid = notebook.kernel_pid
     cell = notebook.start(code)
     try:
         result = notebook.finish(cell, limit_s)
@@ -142,7 +142,7 @@ def _attempt(notebook: Notebook, code: str, limit_s: float) -> Result | str:
         try:
             notebook.finish(cell, 3)
         except AssertionError:
-            notebook.kill_kernel(pid)
+            notebook.kill_kernel(flight(notebook).pid)  # it does not answer
             notebook.run("pass")
         return f"did not end within {limit_s:g} s"
     if result.status != "died":
