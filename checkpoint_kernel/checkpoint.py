@@ -26,6 +26,7 @@ from typing import Any
 from . import (
     commit,
     history_blocks,
+    interactive_state,
     left_behind,
     locals_unit,
     manifest,
@@ -77,6 +78,7 @@ class Facts:
     root: Path  # of all notebooks, for the quota
     store_limit_bytes: int | None
     proved: Proved = field(default_factory=Proved)
+    surroundings: interactive_state.Seen | None = None
 
 
 @dataclass
@@ -117,6 +119,7 @@ class Checkpointer:
         self._room_at_fork = 0  # bytes below the cap
         self._too_large: dict[str, tuple[int, Skipped]] = {}  # in place, by name: which object
         self.carry_over = CarryOver()
+        self.surroundings = interactive_state.Watch(shell)
         self._staging = staging.Staging()
         self._collections = snapshot.DeferredCollections()
         self._said: set[str] = set()
@@ -300,6 +303,7 @@ class Checkpointer:
             root=Path(self._session.notebook_directory).parent,
             store_limit_bytes=self._session.settings.store_limit_bytes,
             proved=self.carry_over.proved(self._shell.user_ns),
+            surroundings=self.surroundings.seen(inside),
         )
 
     def _still_too_large(self) -> dict[str, Skipped]:
@@ -561,14 +565,16 @@ def write(
     )  # fmt: skip
     report(unit=[])
     limit(snapshot.DEADLINE_S)
+    state = interactive_state.draft(shell, facts.surroundings, partition.definitions)
     carried, lost = commit.carried_over(facts.proved.units, partition)
     skipped = sorted(
-        [*selected.skipped, *partition.skipped, *frames.skipped, *lost],
+        [*selected.skipped, *partition.skipped, *frames.skipped, *state.skipped, *lost],
         key=lambda entry: entry.name,
     )
-    drafts = [*partition.units, *frames.units, _session_draft(shell)]
-    state = commit.State(
-        replace(facts.template, skipped=tuple(skipped)), drafts, carried, partition,
+    drafts = [*partition.units, *frames.units, *state.units, _session_draft(shell)]
+    done = replace(facts.template, skipped=tuple(skipped), interactive=state.words)
+    whole = commit.State(
+        done, drafts, carried, partition,
         facts.proved.clean,
         [memory for known in facts.proved.units for memory in known.memory],
     )  # fmt: skip
@@ -576,7 +582,7 @@ def write(
     codes = [code for draft in drafts if draft.pickled for code in draft.pickled.codes]
     reachable = by_code(dict.fromkeys([*codes, *rebuild.codes]))
     already = store.verified
-    committed = commit.commit(state, store, lambda partial: report(partial=partial))
+    committed = commit.commit(whole, store, lambda partial: report(partial=partial))
     report(
         committed=committed.id,
         new_bytes=committed.new_bytes,

@@ -271,6 +271,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             line=None,
             cells_started=self.recorder.flight.cells_started + counted,
         )
+        if self.checkpointer is not None:
+            self.checkpointer.surroundings.cell_begins()
         if counted:
             self.memory_use.cell_began(number)
         self.clockwork.cell_began()
@@ -287,6 +289,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             return
         with held_back():
             self.recorder.update(state="idle")
+            if self.checkpointer is not None:
+                self.checkpointer.surroundings.cell_ended()
             self.memory_use.cell_ended()
             self.clockwork.cell_ended()
             self.environment.cell_ended()

@@ -2,6 +2,7 @@
 
     manifest     which checkpoint; its signature is verified
     session      history, prompt number, sources of cells
+    state        where modules and files are found; the rest of the interactive state after the units
     units        one by one, each noted before it is loaded: if loading kills the kernel,
                  the next start knows which one to leave out; large buffers are mapped
     bind         in the live `__main__`, each unit as soon as it is loaded: loading the next ones
@@ -25,11 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from . import history_blocks, memory, namespace, pickling, session, tensors
+from . import history_blocks, interactive_state, memory, namespace, pickling, session, tensors
 from .chunk_reader import useful_threads
 from .contract import DEATHS
 from .flight_recorder import FlightRecorder
-from .manifest import Manifest, ManifestError, Unit
+from .interactive_state import PuttingBack
+from .manifest import BESIDE, Manifest, ManifestError, Unit
 from .mapped_memory import COPY_BYTES, NEVER_BELOW_BYTES, Maps, map_from, room_for_maps
 from .session import NotRestored, RestoreReport
 from .store import Reader, Store, StoreError
@@ -75,16 +77,20 @@ def at_start(
     try:
         checkpoint = store.manifest(plan.checkpoint)
         history = bring_back_session(shell, store, checkpoint, namespace.restore_interactive_state)
+        state = _interactive_state(shell, store, checkpoint, plan.leave_out, recorder)
+        state.begin()
         outcome = load(
             shell.user_ns, store, checkpoint, leave_out=plan.leave_out,
             copy_bytes=_copy_bytes(record.cap), mapping=not _bus_error(record),
             about_to_load=lambda unit: recorder.update(restoring_unit=unit.id),
         )  # fmt: skip
         bind(shell, outcome.values)  # once more: as saved, whatever loading code has set since
+        recorder.update(restoring_unit=interactive_state.UNIT)
+        state.finish()
         adopt(outcome.mapped)
         if history is not None:
             outcome.failed["In"] = history
-        report = _report(checkpoint, outcome, started)
+        report = _report(checkpoint, outcome, started, state)
     except (StoreError, ManifestError, OSError) as why:
         report = RestoreReport(plan.checkpoint, "failed", started, error=str(why))
     recorder.update(restoring_unit=None, restore_done=True)
@@ -124,24 +130,30 @@ def on_request(
 
     Loading code finds what is wanted as it was saved, and for the rest the live globals; one
     that the namespace lacks is brought back too. A variable that cannot be loaded keeps its
-    live value, and so do all if the restore is broken off. With `names`, notebook classes that
+    live value, and so do all if the restore is broken off. The interactive state (working
+    directory, options, seeds, ...) is put back too, unless there are `names`. With `names`, notebook classes that
     the namespace has are used as they are, so that `isinstance` holds between old and restored
     objects. Raises StoreError.
     """
     started = time.time()
     asked = set(names)
+    state = PuttingBack(shell)
+    if not asked:
+        state = _interactive_state(shell, store, checkpoint)
     with _all_or_nothing(shell.user_ns):
+        state.begin()
         outcome = load(
             shell.user_ns, store, checkpoint, wanted=asked.__contains__ if asked else _is_variable,
             prefer_live=bool(asked), doubtful=bool(asked), interruptible=True,
         )  # fmt: skip
     bind(shell, outcome.values)
+    state.finish()
     # The texts of the cells, for tracebacks and `inspect.getsource`; this session's history stays.
     sources = bring_back_session(shell, store, checkpoint, namespace.restore_sources)
     if sources is not None:
         outcome.failed["In"] = sources
     store.verification.begin()
-    return _report(checkpoint, outcome, started, asked)
+    return _report(checkpoint, outcome, started, state, asked)
 
 
 def _is_variable(name: str) -> bool:
@@ -195,7 +207,7 @@ def load(
     units = [
         unit
         for unit in checkpoint.units
-        if unit.kind not in ("locals", "session") and any(map(wanted, unit.names))
+        if unit.kind not in BESIDE and any(map(wanted, unit.names))
     ]
     units.sort(key=lambda unit: (_ORDER.get(unit.kind, _LAST), unit.size_bytes))
     maps = _maps(store, units, copy_bytes) if mapping else None
@@ -267,7 +279,7 @@ class _Loader:
         self._home = {
             key: unit.id
             for unit in checkpoint.units
-            if unit.kind not in ("locals", "session")
+            if unit.kind not in BESIDE
             for key in (*unit.names, *unit.hidden)
         }
         self._loaded: dict[str, dict[str, Any]] = {}
@@ -408,6 +420,43 @@ def bring_back_session(
     return None
 
 
+def _interactive_state(
+    shell: Any,
+    store: Store,
+    checkpoint: Manifest,
+    leave_out: Iterable[str] = (),
+    recorder: FlightRecorder | None = None,
+) -> PuttingBack:
+    """The interactive state, ready to be put back; empty, and said why, if it cannot be loaded."""
+    unit = next((unit for unit in checkpoint.units if unit.kind == interactive_state.KIND), None)
+    if unit is None:
+        return PuttingBack(shell)
+    if recorder is not None:
+        recorder.update(restoring_unit=unit.id)
+    try:
+        with store.reader() as reader:
+            loader = _Loader(shell.user_ns, store, checkpoint, reader, set(leave_out))
+            packed = loader.unit(unit.id)[interactive_state.KIND]
+    except CannotLoad as why:
+        return PuttingBack(shell).lost(str(why))
+    return PuttingBack(shell, packed, _Definitions(shell.user_ns, store, checkpoint))
+
+
+@dataclass
+class _Definitions:
+    """Resolver: a notebook's function or class as it is by now, else as it was saved."""
+
+    main: dict[str, Any]
+    store: Store
+    checkpoint: Manifest
+
+    def definition(self, key: str) -> Any:
+        if key in self.main:
+            return self.main[key]
+        with self.store.reader() as reader:
+            return _Loader(self.main, self.store, self.checkpoint, reader).definition(key)
+
+
 def bind(shell: Any, values: dict[str, Any]) -> None:
     """Give restored variables their names in the live namespace, and `_` its value."""
     for name, value in values.items():
@@ -416,7 +465,11 @@ def bind(shell: Any, values: dict[str, Any]) -> None:
 
 
 def _report(
-    checkpoint: Manifest, outcome: Outcome, started: float, asked: AbstractSet[str] = frozenset()
+    checkpoint: Manifest,
+    outcome: Outcome,
+    started: float,
+    state: PuttingBack,
+    asked: AbstractSet[str] = frozenset(),
 ) -> RestoreReport:
     types = {name: t for unit in checkpoint.units for name, t in unit.types.items()}
     missing = [
@@ -432,6 +485,7 @@ def _report(
     missing += [
         NotRestored(name, types.get(name, "?"), reason) for name, reason in outcome.failed.items()
     ]
+    missing += state.failed
     missing += [
         NotRestored(name, "?", f"checkpoint {checkpoint.id} does not hold it")
         for name in sorted(asked)
@@ -446,6 +500,7 @@ def _report(
         not_restored=tuple(missing),
         older=tuple(f"{name} ({by})" for name, by in sorted(outcome.older.items())),
         on_cpu=tuple(f"{name}: {device}" for name, device in sorted(outcome.on_cpu.items())),
+        interactive=tuple(state.back),
     )
 
 

@@ -167,6 +167,7 @@ class RestoreReport:
     not_restored: tuple[NotRestored, ...] = ()
     older: tuple[str, ...] = ()  # "rows (3.1 s older)": a C call was changing the newest version
     on_cpu: tuple[str, ...] = ()  # "model: cuda:0 (there is none)": tensors that lost their device
+    interactive: tuple[str, ...] = ()  # what of the interactive state was put back, in words
     error: str | None = None  # when state is "failed": why nothing is back
     schema: int = SCHEMA
 
