@@ -52,6 +52,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     recorder: FlightRecorder
 
     processes: dict[int, Any]  # ipykernel's: by pid, to reckon CPU use between two answers
+    _banner: str = ""
     checkpointer: Checkpointer | None = None
     memory_guard: MemoryGuard | None = None  # none without a limit to guard
     off_because: str | None = None
@@ -65,6 +66,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     def start(self) -> None:
         """Restore, then serve. Messages are answered only after this."""
         self._pid = os.getpid()
+        self._banner = super().banner
         self._open_store()
         self._others = Others()  # before threads of the user's are restored
         self._restore()
@@ -72,6 +74,11 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         self._hook()
         super().start()
         self.recorder.update(state="idle")
+
+    @property
+    def banner(self) -> str:
+        """IPython draws its tip from the user's random numbers, for whoever asks: once is enough."""
+        return self._banner
 
     def _open_store(self) -> None:
         record = self.session_record
