@@ -32,6 +32,7 @@ from . import (
     manifest,
     memory,
     namespace,
+    own_modules,
     pickling,
     prune,
     rebuild,
@@ -79,6 +80,7 @@ class Facts:
     store_limit_bytes: int | None
     proved: Proved = field(default_factory=Proved)
     surroundings: interactive_state.Seen | None = None
+    own_modules: own_modules.Known | None = None
 
 
 @dataclass
@@ -120,6 +122,7 @@ class Checkpointer:
         self._too_large: dict[str, tuple[int, Skipped]] = {}  # in place, by name: which object
         self.carry_over = CarryOver()
         self.surroundings = interactive_state.Watch(shell)
+        self.own_modules = own_modules.Tracker()
         self._staging = staging.Staging()
         self._collections = snapshot.DeferredCollections()
         self._said: set[str] = set()
@@ -304,6 +307,7 @@ class Checkpointer:
             store_limit_bytes=self._session.settings.store_limit_bytes,
             proved=self.carry_over.proved(self._shell.user_ns),
             surroundings=self.surroundings.seen(inside),
+            own_modules=self.own_modules.known(),
         )
 
     def _still_too_large(self) -> dict[str, Skipped]:
@@ -472,6 +476,7 @@ class Checkpointer:
         self._seq = newest.seq
         # What the snapshot process has found whole need not be read by the next one again.
         self._store.note_whole((unit.payload for unit in newest.units), committed["verified"])
+        self.own_modules.settle(committed["own_modules"])
         self.carry_over.settle(newest, facts.proved.units, committed)
         payloads = {unit.payload for unit in newest.units}
         if self._staging.settle(payloads, committed["staged"], committed["missed"]):
@@ -555,6 +560,9 @@ def write(
         limit(limit_s)
         report(unit=names)
 
+    waits = own_modules.WAITING_LIMIT_S if interruptible else own_modules.LIMIT_S
+    changed = own_modules.look(facts.own_modules, progress, waits)
+    selected.roots.update(changed.roots)
     partition = units.partition(
         selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call,
         facts.proved.together, hold, interruptible,
@@ -568,7 +576,7 @@ def write(
     state = interactive_state.draft(shell, facts.surroundings, partition.definitions)
     carried, lost = commit.carried_over(facts.proved.units, partition)
     skipped = sorted(
-        [*selected.skipped, *partition.skipped, *frames.skipped, *state.skipped, *lost],
+        [*selected.skipped, *changed.skipped, *partition.skipped, *frames.skipped, *state.skipped, *lost],
         key=lambda entry: entry.name,
     )
     drafts = [*partition.units, *frames.units, *state.units, _session_draft(shell)]
@@ -590,6 +598,7 @@ def write(
         reachable=[sorted(reachable.later), reachable.blind, len(rebuild.codes)],
         staged=committed.staged,
         missed=partition.missed,
+        own_modules=changed.report,
         verified=[digest.hex() for digest in store.verified - already],
         private_bytes=memory.private_bytes(),
     )

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import pickling, state_ipython, state_libraries, state_python, units
+from . import held_signals, pickling, state_ipython, state_libraries, state_python, units
 from .manifest import Skipped
 from .session import NotRestored
 from .state_item import Item, NotBack, differs
@@ -42,7 +42,6 @@ TYPE: Final = "interactive state"
 _IN_STREAM: Final = 1 << 62  # arrays of any size stay in an item's stream
 # What is larger is a chunk of its own, which is written when it has changed.
 _CHUNK_FROM: Final = 512
-_SIGNALS: Final = tuple(signal.Signals)
 _AS_BEFORE: Final = (
     "it was changed in the cell that had not finished, perhaps by a `with` for a part of it: it is "
     "as it was before that cell"
@@ -208,10 +207,9 @@ def _environment(seen: Seen) -> list[Skipped]:
 
 def _signal_handlers() -> dict[str, str]:
     """Those of the notebook, by signal. They are called at any time: the user sets them again."""
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     return {
-        number.name: units.type_name(handler)
-        for number, handler in handlers.items()
+        signal.Signals(number).name: units.type_name(handler)
+        for number, handler in held_signals.handlers().items()
         if getattr(handler, "__module__", None) == "__main__"
     }
 

@@ -107,6 +107,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
                 self.shell, record, self._store, self.session_directory, self.recorder,
                 self.checkpointer.carry_over.adopt,
             )  # fmt: skip
+            self.checkpointer.own_modules.restored(self._report.restored)
             if self._restored is not None:
                 before = self._restored.left_behind
                 self.checkpointer.left_behind = left_behind.after(

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from . import own_modules
 from .manifest import Skipped
 from .units import type_name
 
@@ -58,7 +59,7 @@ def select(
     for name, value in list(namespace.items()):
         if not isinstance(name, str) or not is_users(name, value, hidden):
             continue
-        if name.startswith("#") or _OUTPUT.match(name):  # ours, within a checkpoint
+        if name.startswith("#") or _OUTPUT.match(name) or own_modules.is_root(name):  # ours, within a checkpoint
             skipped.append(Skipped(name, type_name(value), "no variable can be called so"))
             continue
         pattern = _matching(name, exclude)
@@ -102,7 +103,9 @@ def of_user(namespace: dict[str, Any], hidden: dict[str, Any]) -> dict[str, Any]
 
 
 def value_of(namespace: dict[str, Any], name: str) -> Any:
-    """The live value of a name as `select` gives it; KeyError where there is none."""
+    """The live value of a name as `select` gives it, or of a module's; KeyError if there is none."""
+    if own_modules.is_root(name):
+        return own_modules.value_of(name)
     number = output_number(name)
     return namespace[name] if number is None else namespace["_oh"][number]
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from . import history_blocks, interactive_state, memory, namespace, pickling, session, tensors
+from . import history_blocks, interactive_state, memory, namespace, own_modules, pickling, session, tensors
 from .chunk_reader import useful_threads
 from .contract import DEATHS
 from .flight_recorder import FlightRecorder
@@ -85,6 +85,7 @@ def at_start(
             about_to_load=lambda unit: recorder.update(restoring_unit=unit.id),
         )  # fmt: skip
         bind(shell, outcome.values)  # once more: as saved, whatever loading code has set since
+        _bind_in_modules(checkpoint, outcome)
         recorder.update(restoring_unit=interactive_state.UNIT)
         state.finish()
         adopt(outcome.mapped)
@@ -147,6 +148,7 @@ def on_request(
             prefer_live=bool(asked), doubtful=bool(asked), interruptible=True,
         )  # fmt: skip
     bind(shell, outcome.values)
+    _bind_in_modules(checkpoint, outcome)
     state.finish()
     # The texts of the cells, for tracebacks and `inspect.getsource`; this session's history stays.
     sources = bring_back_session(shell, store, checkpoint, namespace.restore_sources)
@@ -325,7 +327,8 @@ class _Loader:
         return self._loaded[id]
 
     def _bind(self, name: str, value: Any) -> None:
-        namespace.bind(self._main, name, value)
+        if not own_modules.is_root(name):  # a module's: once all is loaded
+            namespace.bind(self._main, name, value)
         self.bound[name] = value
 
     def _bring(self, name: str) -> bool:
@@ -460,8 +463,24 @@ class _Definitions:
 def bind(shell: Any, values: dict[str, Any]) -> None:
     """Give restored variables their names in the live namespace, and `_` its value."""
     for name, value in values.items():
-        namespace.bind(shell.user_ns, name, value)
+        if not own_modules.is_root(name):
+            namespace.bind(shell.user_ns, name, value)
     namespace.restore_last_outputs(shell)
+
+
+def _bind_in_modules(checkpoint: Manifest, outcome: Outcome) -> None:
+    """Set in the user's modules what had changed there."""
+    values = {n: value for n, value in outcome.values.items() if own_modules.is_root(n)}
+    together = (
+        name
+        for unit in checkpoint.units
+        if not all(map(own_modules.is_root, unit.names))
+        for name in unit.names
+    )
+    failed = own_modules.put_back(values, frozenset(together))
+    outcome.failed.update(failed)
+    for name in failed:
+        del outcome.values[name]
 
 
 def _report(
