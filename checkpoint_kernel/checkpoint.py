@@ -561,7 +561,7 @@ def write(
         report(unit=names)
 
     waits = own_modules.WAITING_LIMIT_S if interruptible else own_modules.LIMIT_S
-    changed = own_modules.look(facts.own_modules, progress, waits)
+    changed = own_modules.look(facts.own_modules, selected.roots, facts.known_bad, progress, waits)
     selected.roots.update(changed.roots)
     partition = units.partition(
         selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call,
@@ -576,7 +576,14 @@ def write(
     state = interactive_state.draft(shell, facts.surroundings, partition.definitions)
     carried, lost = commit.carried_over(facts.proved.units, partition)
     skipped = sorted(
-        [*selected.skipped, *changed.skipped, *partition.skipped, *frames.skipped, *state.skipped, *lost],
+        [
+            *selected.skipped,
+            *changed.skipped,
+            *partition.skipped,
+            *frames.skipped,
+            *state.skipped,
+            *lost,
+        ],
         key=lambda entry: entry.name,
     )
     drafts = [*partition.units, *frames.units, *state.units, _session_draft(shell)]

@@ -1,6 +1,6 @@
 """The interactive state: what is set once in a notebook, beside its variables.
 
-    look       main thread: how things are when a cell begins or ends, and when a checkpoint is taken
+    look       main thread: how things are when a cell begins or ends, and at a checkpoint
     draft      snapshot process: what a fresh kernel does not have, as a unit of the kind "state"
     put back   where modules and files are found before the units are loaded; options, magics and
                hooks after them; seeds last
@@ -49,7 +49,8 @@ _AS_BEFORE: Final = (
 # Set by libraries when they are imported, or by ipykernel; polars' are in its Config.
 _ENVIRONMENT_OF_LIBRARIES: Final = (
     "CUDA_MODULE_LOADING", "KMP_", "POLARS_", "TF2_BEHAVIOR", "TPU_", "PYTORCH_NVML", "QT_API",
-    "ENABLE_RUNTIME_UPTIME_TELEMETRY", "PYDEVD_", "_RJEM_", "LINES", "COLUMNS", "TORCHINDUCTOR_", "JPY_",
+    "ENABLE_RUNTIME_UPTIME_TELEMETRY", "PYDEVD_", "_RJEM_", "LINES", "COLUMNS", "TORCHINDUCTOR_",
+    "JPY_",
 )  # fmt: skip
 
 
@@ -127,8 +128,8 @@ def draft(shell: Any, seen: Seen | None, definitions: pickling.Definitions) -> D
     packed: dict[str, tuple[str, Any]] = {}
     words, skipped = [], _environment(seen)
     for name, kind in seen.signals.items():
-        reason = "handlers of signals are not put back"
-        skipped.append(Skipped(f"signal.getsignal({name})", kind, reason, "set it again"))
+        why_not = "handlers of signals are not put back"
+        skipped.append(Skipped(f"signal.getsignal({name})", kind, why_not, "set it again"))
     needs: set[str] = set()
     codes: list[types.CodeType] = []
     for item in ITEMS:
@@ -142,8 +143,8 @@ def draft(shell: Any, seen: Seen | None, definitions: pickling.Definitions) -> D
                 {item.name: value}, shell.user_ns, definitions, units.NO_OBSERVER, _IN_STREAM
             )
         except Exception as why:
-            reason = f"saving it failed: {units.one_line(why)}"
-            skipped.append(Skipped(item.name, TYPE, reason, "set it again"))
+            failed = f"saving it failed: {units.one_line(why)}"
+            skipped.append(Skipped(item.name, TYPE, failed, "set it again"))
             continue
         stream = pickled.stream
         large = len(stream) >= _CHUNK_FROM

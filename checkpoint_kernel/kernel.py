@@ -77,7 +77,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     @property
     def banner(self) -> str:
-        """IPython draws its tip from the user's random numbers, for whoever asks: once is enough."""
+        """IPython draws its tip from the user's random numbers whenever somebody asks."""
         return self._banner
 
     def _open_store(self) -> None:

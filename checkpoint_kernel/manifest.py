@@ -103,12 +103,7 @@ class Manifest:
     @property
     def names(self) -> list[str]:
         """The variables that this checkpoint holds, sorted. What is beside them is not."""
-        return sorted(
-            name
-            for unit in self.units
-            if unit.kind not in BESIDE
-            for name in unit.names
-        )
+        return sorted(name for unit in self.units if unit.kind not in BESIDE for name in unit.names)
 
     @property
     def size_bytes(self) -> int:

@@ -59,7 +59,9 @@ def select(
     for name, value in list(namespace.items()):
         if not isinstance(name, str) or not is_users(name, value, hidden):
             continue
-        if name.startswith("#") or _OUTPUT.match(name) or own_modules.is_root(name):  # ours, within a checkpoint
+        if (
+            name.startswith("#") or _OUTPUT.match(name) or own_modules.is_root(name)
+        ):  # ours, within a checkpoint
             skipped.append(Skipped(name, type_name(value), "no variable can be called so"))
             continue
         pattern = _matching(name, exclude)
@@ -103,7 +105,7 @@ def of_user(namespace: dict[str, Any], hidden: dict[str, Any]) -> dict[str, Any]
 
 
 def value_of(namespace: dict[str, Any], name: str) -> Any:
-    """The live value of a name as `select` gives it, or of a module's; KeyError if there is none."""
+    """The live value of a name as `select` gives it, or of a module's; KeyError without one."""
     if own_modules.is_root(name):
         return own_modules.value_of(name)
     number = output_number(name)

@@ -78,16 +78,14 @@ def read(source: str, package: str) -> Source:
     )
     made_up = words & {"globals", "exec", "vars", "setattr", "eval", "locals"}
     # `global x` in a function, which the module may call while it is imported.
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Global):
-            for name in node.names:
+    for inner in ast.walk(tree):
+        if isinstance(inner, ast.Global):
+            for name in inner.names:
                 names.setdefault(name, Unknown())
     return Source(names, not made_up and not any(stars))
 
 
-def _note(
-    names: dict[str, Initial], above: str, body: Iterable[ast.stmt], package: str
-) -> None:
+def _note(names: dict[str, Initial], above: str, body: Iterable[ast.stmt], package: str) -> None:
     for node in body:
         for name, initial in _made_by(node, package):
             # What is set twice is what the last one makes it, or whatever an `if` decides.

@@ -6,7 +6,8 @@ changed in it since its import is a root beside the variables, `mylib.cache` or,
 
     look       snapshot process: which of these roots there are
     Tracker    the kernel: what they were at first sight, from one checkpoint to the next
-    put back   after the variables: the module is imported, and its names are set
+
+How they are set again is `own_modules_back`'s.
 
 Not seen: what was changed in the very cell that imported the module, if its source gives no
 literal for it; changes inside an object that cannot be pickled; modules without a source.
@@ -14,7 +15,6 @@ literal for it; changes inside an object that cannot be pickled; modules without
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import pickle
 import site
@@ -23,7 +23,7 @@ import sysconfig
 import time
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -104,6 +104,7 @@ class Found:
     roots: dict[str, Any] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     baselines: dict[str, Baseline] = field(default_factory=dict)  # of modules seen first
+    held: set[int] = field(default_factory=set)  # ids of what variables stand for
 
     @property
     def report(self) -> list[Any]:
@@ -113,27 +114,35 @@ class Found:
 
 
 def look(
-    known: Known | None, progress: Callable[[list[str]], None], limit_s: float = LIMIT_S
+    known: Known | None,
+    variables: Mapping[str, Any],
+    known_bad: Container[str],
+    progress: Callable[[list[str]], None],
+    limit_s: float = LIMIT_S,
 ) -> Found:
-    """What has changed in the user's modules. `progress` is told what is about to be pickled."""
-    found = Found()
+    """What has changed in the user's modules, or is an object of `variables` too.
+
+    `progress` is told what is about to be pickled; `known_bad` is not pickled here.
+    """
+    found = Found(held={id(value) for value in variables.values() if not kinds.is_leaf(value)})
     if known is None:
         return found
     deadline = time.monotonic() + limit_s
-    for module in _modules(known.loaded_before):
+    for module in modules(known.loaded_before):
         if time.monotonic() > deadline:
             reason = f"{_NO_TIME}: {_IMPORT_GIVES}"
             found.skipped.append(Skipped(module.__name__, "module", reason))
             continue
         try:
-            _look_at(module, known, found, progress)
+            _look_at(module, known, found, known_bad, progress)
         except Exception as why:  # a module may have put anything into its namespace
             reason = f"its changes cannot be told: {units.one_line(why)}"
             found.skipped.append(Skipped(module.__name__, "module", reason))
     return found
 
 
-def _modules(loaded_before: frozenset[str]) -> Iterator[types.ModuleType]:
+def modules(loaded_before: frozenset[str] = frozenset()) -> Iterator[types.ModuleType]:
+    """The user's, as they are loaded now."""
     others = _directories_of_others()
     for name, module in list(sys.modules.items()):
         if type(module) is not types.ModuleType or name in loaded_before or name[:2] == "__":
@@ -158,7 +167,11 @@ def _directories_of_others() -> tuple[str, ...]:
 
 
 def _look_at(
-    module: types.ModuleType, known: Known, found: Found, progress: Callable[[list[str]], None]
+    module: types.ModuleType,
+    known: Known,
+    found: Found,
+    known_bad: Container[str],
+    progress: Callable[[list[str]], None],
 ) -> None:
     baseline = known.baselines.get(module.__name__)
     if baseline is not None and baseline.spec != id(module.__spec__):
@@ -167,7 +180,7 @@ def _look_at(
     digests: dict[str, str] = {}
     for name, value in _candidates(module):
         root = f"{module.__name__}.{name}"
-        if root in known.kept:
+        if root in known.kept or root in known_bad or id(value) in found.held:
             found.roots[root] = value
             continue
         initial = None if source is None else source.of(name)
@@ -266,7 +279,7 @@ _DESCRIPTORS: Final = (
 
 
 def _digest(value: Any) -> str | None:
-    """Of the value, or of which object it is where that is all that can be told; None: too large."""
+    """Of the value, or of which object it is if that is all that can be told; None: too large."""
     arrays: list[pickle.PickleBuffer] = []
     stream = _Hashed()
     try:
@@ -303,19 +316,19 @@ class _Hashed:
         return len(data)
 
 
-# --- put back -----------------------------------------------------------------------------------
+# --- where a root is ----------------------------------------------------------------------
 
 
 def value_of(root: str) -> Any:
     """The live value; KeyError where there is none."""
     try:
-        owner, name = _owner(root, sys.modules.__getitem__)
+        owner, name = owner_of(root, sys.modules.__getitem__)
         return vars(owner)[name]
     except (KeyError, AttributeError, TypeError) as why:
         raise KeyError(root) from why
 
 
-def _owner(root: str, module_of: Callable[[str], Any]) -> tuple[Any, str]:
+def owner_of(root: str, module_of: Callable[[str], Any]) -> tuple[Any, str]:
     """The module or class that has the name, and that."""
     *above, name = root.split(".")
     for end in range(len(above), 0, -1):
@@ -329,73 +342,3 @@ def _owner(root: str, module_of: Callable[[str], Any]) -> tuple[Any, str]:
             owner = getattr(owner, part)
         return owner, name
     raise KeyError(root)
-
-
-def put_back(values: Mapping[str, Any], shared: frozenset[str]) -> dict[str, str]:
-    """Import the modules and set their names; why not, by root.
-
-    Values in `shared` are objects that variables reach too. Others go into the objects that the
-    import has made, where they can, for the module may have handed those on.
-    """
-    failed: dict[str, str] = {}
-    for root, value in values.items():
-        try:
-            _set(root, value, root in shared)
-        except Exception as why:  # importing runs code of the user's
-            failed[root] = f"its module cannot be set: {units.one_line(why)}"
-    return failed
-
-
-def _set(root: str, value: Any, shared: bool) -> None:
-    owner, name = _owner(root, importlib.import_module)
-    before = vars(owner).get(name)
-    if before is value:
-        return
-    mutable = before is not None and not kinds.is_leaf(before)
-    if mutable and not shared and _filled(before, value):
-        return
-    setattr(owner, name, value)
-    if not mutable:
-        return
-    # `from config import CACHE` elsewhere; default arguments and the like get what is in it.
-    for module in _modules(frozenset()):
-        for key, other in list(vars(module).items()):
-            if other is before:
-                setattr(module, key, value)
-    _filled(before, value)
-
-
-def _filled(old: Any, value: Any) -> bool:
-    """Give an object the content of another one of its type; whether that could be done."""
-    cls = type(old)
-    if cls is not type(value):
-        return False
-    if cls in (list, bytearray):
-        old[:] = value
-    elif cls in (dict, OrderedDict, Counter, defaultdict, set):
-        content = cls.copy(value)
-        old.clear()
-        old.update(content)
-        if cls is defaultdict:
-            old.default_factory = value.default_factory
-    elif cls is deque and old.maxlen == value.maxlen:
-        old.clear()
-        old.extend(value)
-    elif _is_simple(cls):
-        content = dict(vars(value))
-        vars(old).clear()
-        vars(old).update(content)
-    else:
-        return False
-    return True
-
-
-def _is_simple(cls: type) -> bool:
-    """Its instances are their `__dict__`, and come back as that."""
-    made_by_class_statements = all(base.__flags__ & (1 << 9) for base in cls.__mro__[:-1])
-    return (
-        made_by_class_statements
-        and not any("__slots__" in vars(base) for base in cls.__mro__)
-        and cls.__reduce_ex__ is object.__reduce_ex__
-        and not any(hasattr(cls, hook) for hook in ("__setstate__", "__getnewargs_ex__"))
-    )

@@ -2,7 +2,7 @@
 
     manifest     which checkpoint; its signature is verified
     session      history, prompt number, sources of cells
-    state        where modules and files are found; the rest of the interactive state after the units
+    state        where modules and files are found; options, magics and seeds after the units
     units        one by one, each noted before it is loaded: if loading kills the kernel,
                  the next start knows which one to leave out; large buffers are mapped
     bind         in the live `__main__`, each unit as soon as it is loaded: loading the next ones
@@ -26,7 +26,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from . import history_blocks, interactive_state, memory, namespace, own_modules, pickling, session, tensors
+from . import (
+    history_blocks,
+    interactive_state,
+    memory,
+    namespace,
+    own_modules,
+    own_modules_back,
+    pickling,
+    session,
+    tensors,
+)
 from .chunk_reader import useful_threads
 from .contract import DEATHS
 from .flight_recorder import FlightRecorder
@@ -91,7 +101,7 @@ def at_start(
         adopt(outcome.mapped)
         if history is not None:
             outcome.failed["In"] = history
-        report = _report(checkpoint, outcome, started, state)
+        report = _report(checkpoint, outcome, started, state=state)
     except (StoreError, ManifestError, OSError) as why:
         report = RestoreReport(plan.checkpoint, "failed", started, error=str(why))
     recorder.update(restoring_unit=None, restore_done=True)
@@ -131,10 +141,10 @@ def on_request(
 
     Loading code finds what is wanted as it was saved, and for the rest the live globals; one
     that the namespace lacks is brought back too. A variable that cannot be loaded keeps its
-    live value, and so do all if the restore is broken off. The interactive state (working
-    directory, options, seeds, ...) is put back too, unless there are `names`. With `names`, notebook classes that
-    the namespace has are used as they are, so that `isinstance` holds between old and restored
-    objects. Raises StoreError.
+    live value, and so do all if the restore is broken off. The interactive state
+    (working directory, options, seeds, ...) is put back too, unless there are `names`. With
+    `names`, notebook classes that the namespace has are used as they are, so that `isinstance`
+    holds between old and restored objects. Raises StoreError.
     """
     started = time.time()
     asked = set(names)
@@ -155,7 +165,7 @@ def on_request(
     if sources is not None:
         outcome.failed["In"] = sources
     store.verification.begin()
-    return _report(checkpoint, outcome, started, state, asked)
+    return _report(checkpoint, outcome, started, asked, state)
 
 
 def _is_variable(name: str) -> bool:
@@ -471,13 +481,8 @@ def bind(shell: Any, values: dict[str, Any]) -> None:
 def _bind_in_modules(checkpoint: Manifest, outcome: Outcome) -> None:
     """Set in the user's modules what had changed there."""
     values = {n: value for n, value in outcome.values.items() if own_modules.is_root(n)}
-    together = (
-        name
-        for unit in checkpoint.units
-        if not all(map(own_modules.is_root, unit.names))
-        for name in unit.names
-    )
-    failed = own_modules.put_back(values, frozenset(together))
+    together = (name for unit in checkpoint.units if len(unit.names) > 1 for name in unit.names)
+    failed = own_modules_back.put_back(values, frozenset(together))
     outcome.failed.update(failed)
     for name in failed:
         del outcome.values[name]
@@ -487,8 +492,8 @@ def _report(
     checkpoint: Manifest,
     outcome: Outcome,
     started: float,
-    state: PuttingBack,
     asked: AbstractSet[str] = frozenset(),
+    state: PuttingBack | None = None,
 ) -> RestoreReport:
     types = {name: t for unit in checkpoint.units for name, t in unit.types.items()}
     missing = [
@@ -504,7 +509,7 @@ def _report(
     missing += [
         NotRestored(name, types.get(name, "?"), reason) for name, reason in outcome.failed.items()
     ]
-    missing += state.failed
+    missing += [] if state is None else state.failed
     missing += [
         NotRestored(name, "?", f"checkpoint {checkpoint.id} does not hold it")
         for name in sorted(asked)
@@ -519,7 +524,7 @@ def _report(
         not_restored=tuple(missing),
         older=tuple(f"{name} ({by})" for name, by in sorted(outcome.older.items())),
         on_cpu=tuple(f"{name}: {device}" for name, device in sorted(outcome.on_cpu.items())),
-        interactive=tuple(state.back),
+        interactive=() if state is None else tuple(state.back),
     )
 
 

@@ -181,9 +181,7 @@ def _put_settings(shell: Any, value: dict[str, Any]) -> None:
     each(value.items(), put)
 
 
-EXTENSIONS: Final = Item(
-    "extensions", _extensions, changes, _put_extensions, _short, first=True
-)
+EXTENSIONS: Final = Item("extensions", _extensions, changes, _put_extensions, _short, first=True)
 ITEMS: Final = (
     Item("aliases", _aliases, changes, _put_aliases, listed),
     Item("magics", _magics, changes, _put_magics, listed),

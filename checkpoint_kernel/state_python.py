@@ -10,7 +10,8 @@ import random
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from .state_item import Item, NotBack, changes, each, listed, loaded
@@ -55,7 +56,7 @@ def _put_path(_shell: Any, value: Any) -> None:
 
 def _directory(shell: Any) -> Any:
     visited = shell.user_ns.get("_dh", ())  # what `%cd -` and `%dhist` know
-    return {"now": os.getcwd(), "visited": [str(one) for one in visited]}
+    return {"now": str(Path.cwd()), "visited": [str(one) for one in visited]}
 
 
 def _directory_changed(seen: Any, start: Any) -> Any:
@@ -67,7 +68,7 @@ def _put_directory(shell: Any, value: Any) -> None:
         os.chdir(value["now"])
     except OSError as why:
         raise NotBack(
-            f"{value['now']}: {why.strerror}", f"you are in {os.getcwd()}: use %cd"
+            f"{value['now']}: {why.strerror}", f"you are in {Path.cwd()}: use %cd"
         ) from why
     if isinstance(visited := shell.user_ns.get("_dh"), list):
         visited[:] = value["visited"]
@@ -75,13 +76,13 @@ def _put_directory(shell: Any, value: Any) -> None:
 
 # --- the interpreter --------------------------------------------------------------------------
 
-_SETTERS: Final = {
+_SETTERS: Final[dict[str, Callable[[Any], object]]] = {
     "recursion limit": sys.setrecursionlimit,
     "digits of int": lambda digits: sys.set_int_max_str_digits(digits),
     "switch interval": sys.setswitchinterval,
     "garbage collection": lambda on: gc.enable() if on else gc.disable(),
     # The third is ours while a checkpoint is written (`snapshot.DeferredCollections`).
-    "collection thresholds": lambda two: gc.set_threshold(*two, *gc.get_threshold()[2:]),
+    "collection thresholds": lambda two: gc.set_threshold(two[0], two[1], gc.get_threshold()[2]),
     "logging.disable": logging.disable,
     "sys.argv": lambda words: sys.argv.__setitem__(slice(None), words),
 }
@@ -261,7 +262,7 @@ def _handler(handler: logging.Handler) -> dict[str, Any]:
 
 
 def _style(formatter: logging.Formatter) -> str:
-    styles = logging._STYLES
+    styles: dict[str, Any] = logging._STYLES
     return next((key for key, (cls, _) in styles.items() if type(formatter._style) is cls), "%")
 
 

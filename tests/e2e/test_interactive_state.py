@@ -1,4 +1,4 @@
-"""After SIGKILL: what a notebook has set beside its variables is set again, and what is not is named.
+"""After SIGKILL: what was set beside the variables is set again, and what is not is named.
 
 One kernel has everything set and is killed; each test asks one question, the last one after
 another death.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from checkpoint_kernel import own_baselines, own_modules
+from checkpoint_kernel import own_baselines, own_modules, own_modules_back
 from checkpoint_kernel.own_baselines import Empty, Literal, Unknown
 from checkpoint_kernel.own_modules import Found, Tracker
 
@@ -47,14 +47,14 @@ def tracker() -> Tracker:
     return Tracker(frozenset(sys.modules))
 
 
-def look(tracker: Tracker) -> Found:
-    found = own_modules.look(tracker.known(), lambda names: None)
+def look(tracker: Tracker, **variables: Any) -> Found:
+    found = own_modules.look(tracker.known(), variables, (), lambda names: None)
     tracker.settle(found.report)
     return found
 
 
 def put_back(found: dict[str, Any], *shared: str) -> dict[str, str]:
-    return own_modules.put_back(found, frozenset(shared))
+    return own_modules_back.put_back(found, frozenset(shared))
 
 
 SOURCE = """\
@@ -151,6 +151,13 @@ class TestWhatHasChanged:
             "mine_user.OPTIONS": {"other": 2},
         }
 
+    def test_what_a_variable_stands_for_too_is_a_root_unchanged_or_not(
+        self, write: Write, tracker: Tracker
+    ) -> None:
+        mine = write("mine_held", SOURCE)
+        roots = look(tracker, CONFIG=mine.CONFIG, counter=mine.counter).roots
+        assert roots == {"mine_held.CONFIG": mine.CONFIG}
+
     def test_what_was_restored_stays_a_root(self, write: Write, tracker: Tracker) -> None:
         write("mine_restored", SOURCE).START = 1.0
         tracker.restored(["mine_restored.START", "variable"])
@@ -175,9 +182,7 @@ class TestWhatHasChanged:
 
 
 class TestPuttingBack:
-    def test_what_was_imported_from_there_elsewhere_is_the_same_object(
-        self, write: Write
-    ) -> None:
+    def test_what_was_imported_from_there_elsewhere_is_the_same_object(self, write: Write) -> None:
         write("mine_config", "OPTIONS = {}\n")
         write("mine_using", "from mine_config import OPTIONS\ndef get(o=OPTIONS): return o\n")
         again("mine_config")
