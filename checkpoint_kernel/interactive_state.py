@@ -151,7 +151,7 @@ def draft(shell: Any, seen: Seen | None, definitions: pickling.Definitions) -> D
         packed[item.name] = (pickled.codec, pickle.PickleBuffer(stream) if large else stream)
         needs |= pickled.needs
         codes += pickled.codes
-        words.append(_in_words(item, value))
+        words += _in_words(item, value)
     if not packed:
         return Drafted(skipped=skipped)
     unit = units.Draft(KIND, {KIND: packed})
@@ -179,12 +179,15 @@ def _changed(item: Item, looked: Any, start: Any) -> Any:
     return None if looked is None else item.changed(looked, start)
 
 
-def _in_words(item: Item, value: Any) -> str:
+def _in_words(item: Item, value: Any) -> list[str]:
+    about: str | None
     try:
         about = item.words(value)
     except Exception:  # as for `_changed`: values may be of any kind
         about = ""
-    return f"{item.name} ({about})" if about else item.name
+    if about is None:
+        return []
+    return [f"{item.name} ({about})" if about else item.name]
 
 
 def _environment(seen: Seen) -> list[Skipped]:
@@ -259,7 +262,7 @@ class PuttingBack:
             except Exception as why:
                 self._fail(item.name, NotBack(units.one_line(why)))
             else:
-                self.back.append(_in_words(item, value))
+                self.back += _in_words(item, value)
 
     def _load(self, name: str) -> Any:
         assert self.definitions is not None

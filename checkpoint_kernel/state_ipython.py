@@ -143,7 +143,9 @@ def _settings(shell: Any) -> dict[str, Any]:
             trait = traits.get(name)
             if trait is None or not trait.metadata.get("config") or name.endswith("_printers"):
                 continue
-            if value != trait.default_value and _is_plain(value):
+            if value == trait.default_value or not _is_plain(value):
+                continue
+            if value != owner.trait_defaults(name):
                 found[f"{type(owner).__name__}.{name}"] = value
     return found
 

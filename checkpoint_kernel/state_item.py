@@ -38,7 +38,8 @@ class Item:
     look: Callable[[Any], Any]
     changed: Callable[[Any, Any], Any]
     put_back: Callable[[Any, Any], None]
-    words: Callable[[Any], str] = _no_words  # about a value, in brackets: "2 added"
+    # About a value, in brackets: "2 added". None: not worth a word, the library sets it as well.
+    words: Callable[[Any], str | None] = _no_words
     first: bool = False  # put back before the units are loaded
     # A `with` block may have set it for a part of a cell, so inside a cell it is saved as it was
     # before that. Looked at in the main thread whenever a cell begins: it takes microseconds.

@@ -203,10 +203,12 @@ def _processors() -> int:
 def _torch_changed(seen: Any, _start: Any) -> Any:
     if seen is None:
         return None
-    threads, processors = seen["threads"]
-    # torch takes as many as there are cores, and a core is one processor or two.
-    usual = threads in (processors, processors // 2)
-    return changes(seen, {**_TORCH_DEFAULTS, "threads": seen["threads"] if usual else None})
+    # How many threads torch takes by itself is not known: they are as they are.
+    return changes(seen, _TORCH_DEFAULTS)
+
+
+def _torch_words(value: dict[str, Any]) -> str | None:
+    return listed(value.keys() - {"threads"}) or None
 
 
 def _put_torch(_shell: Any, value: dict[str, Any]) -> None:
@@ -340,7 +342,7 @@ OPTIONS: Final = (
          library="pandas"),
     Item("matplotlib", _matplotlib, _matplotlib_changed, _put_matplotlib, _matplotlib_words,
          scoped=True, library="matplotlib"),
-    Item("torch settings", _torch, _torch_changed, _put_torch, listed, scoped=True,
+    Item("torch settings", _torch, _torch_changed, _put_torch, _torch_words, scoped=True,
          library="torch"),
     Item("polars Config", _polars, _polars_changed, _put_polars, _polars_words, scoped=True,
          library="polars"),

@@ -151,6 +151,8 @@ def _put_filters(_shell: Any, value: Iterable[Any]) -> None:
             known.append((action, _pattern(message), found, _pattern(module), line))
     warnings.resetwarnings()  # also tells that what has been decided does not hold any more
     warnings.filters[:] = known  # type: ignore[index]
+    # A library that is not loaded sets its own when it is; only what users set is missed.
+    missing = [told for told in missing if told.startswith(("ignore ", "error "))]
     if missing:
         raise NotBack(f"the class is not there, for this filter: {', '.join(missing)}")
 
@@ -243,6 +245,12 @@ def _logging_changed(seen: dict[str, Any], start: dict[str, Any]) -> Any:
     return value or None
 
 
+def _logging_words(value: dict[str, Any]) -> str | None:
+    """Loggers of libraries that are loaded are mostly set by these."""
+    names = (name.removeprefix("logger ") for name in value)
+    return listed(n for n in names if n.partition(".")[0] not in sys.modules) or None
+
+
 def _handler(handler: logging.Handler) -> dict[str, Any]:
     formatter = handler.formatter
     told: dict[str, Any] = {"class": type(handler).__qualname__, "level": handler.level}
@@ -282,7 +290,9 @@ def _put_logging(_shell: Any, value: dict[str, Any]) -> None:
 
 def _made(told: dict[str, Any]) -> logging.Handler:
     handler: logging.Handler
-    if "path" in told:
+    if told["class"] == "NullHandler":
+        handler = logging.NullHandler()
+    elif "path" in told:
         handler = logging.FileHandler(told["path"], encoding=told["encoding"], delay=True)
     elif "stream" in told:
         handler = logging.StreamHandler(getattr(sys, told["stream"]))
@@ -307,7 +317,7 @@ ITEMS: Final = (
     Item("warnings filters", _filters, _filters_changed, _put_filters, scoped=True),
     Item("decimal context", _decimals, changes, _put_decimals, listed, scoped=True,
          contextual=True),
-    Item("logging", _logging, _logging_changed, _put_logging, listed),
+    Item("logging", _logging, _logging_changed, _put_logging, _logging_words),
 )  # fmt: skip
 
 # Last of all: what is loaded or set may draw random numbers.
