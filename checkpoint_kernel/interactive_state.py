@@ -169,7 +169,10 @@ def _value(item: Item, shell: Any, seen: Seen) -> tuple[Any, str | None]:
     value = _changed(item, now, start)
     if not item.scoped or seen.before_cell is None:
         return value, None
-    before = _changed(item, seen.before_cell.get(item.name), start)
+    looked = seen.before_cell.get(item.name)
+    if isinstance(looked, dict) and not item.in_block(looked, now):
+        return value, None
+    before = _changed(item, looked, start)
     return before, _AS_BEFORE if differs(before, value) else None
 
 

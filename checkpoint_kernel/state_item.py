@@ -24,6 +24,10 @@ def _no_words(value: Any) -> str:
     return ""
 
 
+def _perhaps(before: Any, now: Any) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Item:
     """A thing that users set once, and that ends with the process.
@@ -44,6 +48,8 @@ class Item:
     # A `with` block may have set it for a part of a cell, so inside a cell it is saved as it was
     # before that. Looked at in the main thread whenever a cell begins: it takes microseconds.
     scoped: bool = False
+    # Whether that can be, from what was looked at before the cell and now.
+    in_block: Callable[[Any, Any], bool] = _perhaps
     contextual: bool = False  # scoped, and of the context that cells run in (PEP 567)
     early: bool = False  # looked at before the fork: a forked process could not
     library: str | None = None  # put back only where that is loaded

@@ -118,12 +118,17 @@ def _put_locale(_shell: Any, value: str) -> None:
 # --- warnings ---------------------------------------------------------------------------------
 
 
-def _filters(_shell: Any) -> tuple[Any, ...]:
-    return tuple(warnings.filters)
+def _filters(_shell: Any) -> dict[str, Any]:
+    return {"scope": id(warnings.filters), "now": tuple(warnings.filters)}
 
 
-def _filters_changed(seen: tuple[Any, ...], start: tuple[Any, ...]) -> Any:
-    return None if seen == start else [_told(entry) for entry in seen]
+def _other_scope(before: Any, now: Any) -> bool:
+    """catch_warnings() puts another list there, localcontext() another context."""
+    return bool(before["scope"] != now["scope"])
+
+
+def _filters_changed(seen: Any, start: Any) -> Any:
+    return None if seen["now"] == start["now"] else [_told(entry) for entry in seen["now"]]
 
 
 def _told(entry: Any) -> tuple[Any, ...]:
@@ -179,7 +184,12 @@ def _decimals(_shell: Any) -> Any:
         return None
     context = decimal.getcontext()
     traps = sorted(signal.__name__ for signal, on in context.traps.items() if on)
-    return {**{name: getattr(context, name) for name in _DECIMAL}, "traps": traps}
+    settings = {name: getattr(context, name) for name in _DECIMAL}
+    return {"scope": id(context), "now": {**settings, "traps": traps}}
+
+
+def _decimals_changed(seen: Any, start: Any) -> Any:
+    return changes(seen["now"], start["now"])
 
 
 def _put_decimals(_shell: Any, value: dict[str, Any]) -> None:
@@ -314,9 +324,10 @@ ITEMS: Final = (
     Item("interpreter", _interpreter, changes, _put_interpreter, listed, first=True, scoped=True),
     Item("locale", _locale, lambda seen, start: seen if seen != start else None, _put_locale,
          str, first=True),
-    Item("warnings filters", _filters, _filters_changed, _put_filters, scoped=True),
-    Item("decimal context", _decimals, changes, _put_decimals, listed, scoped=True,
-         contextual=True),
+    Item("warnings filters", _filters, _filters_changed, _put_filters, scoped=True,
+         in_block=_other_scope),
+    Item("decimal context", _decimals, _decimals_changed, _put_decimals, listed, scoped=True,
+         in_block=_other_scope, contextual=True),
     Item("logging", _logging, _logging_changed, _put_logging, _logging_words),
 )  # fmt: skip
 

@@ -76,6 +76,8 @@ def checkpoint_text(shelf: Shelf, m: Manifest) -> str:
         parts.append(f"Not saved:\n{table(skipped, ['variable', 'type', 'why', 'what to do'])}")
     if m.pending:
         parts.append(f"Following in the next checkpoint: {', '.join(m.pending)}")
+    if m.interactive:
+        parts.append(f"Interactive state: {', '.join(m.interactive)}")
     if frames := _frames(m):
         parts.append(f"Locals of functions that were running: {', '.join(frames)}")
     return "\n\n".join(parts)
@@ -93,6 +95,7 @@ def checkpoint_json(shelf: Shelf, m: Manifest) -> dict[str, Any]:
         "skipped": [dataclasses.asdict(entry) for entry in m.skipped],
         "pending": list(m.pending),
         "locals": _frames(m),
+        "interactive": list(m.interactive),
     }
 
 

@@ -152,6 +152,15 @@ class TestInsideACell:
         put_back(shell, packed_by(drafted))
         assert decimal.getcontext().prec == 40
 
+    def test_what_the_cell_itself_has_set_is_saved_where_that_can_be_told(self, shell: Any) -> None:
+        watch = Watch(shell)
+        watch.cell_begins()
+        decimal.getcontext().prec = 40
+        warnings.simplefilter("ignore")
+        drafted = draft(shell, watch, inside_cell=True)
+        assert drafted.words == ("warnings filters", "decimal context (prec)")
+        assert drafted.skipped == []
+
     def test_what_no_block_sets_is_as_it_is(self, shell: Any) -> None:
         watch = Watch(shell)
         watch.cell_begins()
