@@ -562,7 +562,8 @@ def write(
 
     waits = own_modules.WAITING_LIMIT_S if interruptible else own_modules.LIMIT_S
     changed = own_modules.look(facts.own_modules, selected.roots, facts.known_bad, progress, waits)
-    selected.roots.update(changed.roots)
+    of_modules = namespace.of_modules(changed.roots, facts.exclude)
+    selected.roots.update(of_modules.roots)
     partition = units.partition(
         selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call,
         facts.proved.together, hold, interruptible,

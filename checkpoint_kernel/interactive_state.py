@@ -262,7 +262,7 @@ class PuttingBack:
                 item.put_back(self.shell, value)
             except NotBack as why:
                 self._fail(item.name, why)
-            except Exception as why:
+            except (Exception, SystemExit) as why:  # of an extension, perhaps
                 self._fail(item.name, NotBack(units.one_line(why)))
             else:
                 self.back += _in_words(item, value)

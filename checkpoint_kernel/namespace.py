@@ -79,6 +79,23 @@ def select(
     return Selection(roots, skipped)
 
 
+def of_modules(roots: dict[str, Any], exclude: tuple[str, ...]) -> Selection:
+    """Names of the user's modules, `mylib.cache`: the same config and caution hold for them."""
+    kept: dict[str, Any] = {}
+    skipped: list[Skipped] = []
+    for name, value in roots.items():
+        pattern = _matching(name, exclude)
+        if pattern is not None:
+            skipped.append(Skipped(name, type_name(value), f"excluded by the pattern {pattern!r}"))
+        elif _is_secret(name.rpartition(".")[2], value):
+            skipped.append(
+                Skipped(name, type_name(value), "its name looks like a secret", "set it again")
+            )
+        else:
+            kept[name] = value
+    return Selection(kept, skipped)
+
+
 def _matching(name: str, patterns: tuple[str, ...]) -> str | None:
     return next((p for p in patterns if fnmatch.fnmatchcase(name, p)), None)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from . import kinds, own_modules, units
@@ -15,7 +15,11 @@ from . import kinds, own_modules, units
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 
 
-def put_back(values: Mapping[str, Any], shared: frozenset[str]) -> dict[str, str]:
+def put_back(
+    values: Mapping[str, Any],
+    shared: frozenset[str],
+    about_to_set: Callable[[str], None] = lambda root: None,
+) -> dict[str, str]:
     """Import the modules and set their names; why not, by root.
 
     Values in `shared` hold objects that others do too, variables perhaps. Others go into the
@@ -23,9 +27,10 @@ def put_back(values: Mapping[str, Any], shared: frozenset[str]) -> dict[str, str
     """
     failed: dict[str, str] = {}
     for root, value in values.items():
+        about_to_set(root)
         try:
             _set(root, value, root in shared)
-        except Exception as why:  # importing runs code of the user's
+        except (Exception, SystemExit) as why:  # importing runs code of the user's
             failed[root] = f"its module cannot be set: {units.one_line(why)}"
     return failed
 

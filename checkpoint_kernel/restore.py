@@ -95,7 +95,7 @@ def at_start(
             about_to_load=lambda unit: recorder.update(restoring_unit=unit.id),
         )  # fmt: skip
         bind(shell, outcome.values)  # once more: as saved, whatever loading code has set since
-        _bind_in_modules(checkpoint, outcome)
+        _bind_in_modules(checkpoint, outcome, lambda id: recorder.update(restoring_unit=id))
         recorder.update(restoring_unit=interactive_state.UNIT)
         state.finish()
         adopt(outcome.mapped)
@@ -478,11 +478,14 @@ def bind(shell: Any, values: dict[str, Any]) -> None:
     namespace.restore_last_outputs(shell)
 
 
-def _bind_in_modules(checkpoint: Manifest, outcome: Outcome) -> None:
-    """Set in the user's modules what had changed there."""
+def _bind_in_modules(
+    checkpoint: Manifest, outcome: Outcome, note: Callable[[str], None] = lambda id: None
+) -> None:
+    """Set in the user's modules what had changed there; `note`: the unit whose turn it is."""
     values = {n: value for n, value in outcome.values.items() if own_modules.is_root(n)}
     together = (name for unit in checkpoint.units if len(unit.names) > 1 for name in unit.names)
-    failed = own_modules_back.put_back(values, frozenset(together))
+    home = {name: unit.id for unit in checkpoint.units for name in unit.names}
+    failed = own_modules_back.put_back(values, frozenset(together), lambda root: note(home[root]))
     outcome.failed.update(failed)
     for name in failed:
         del outcome.values[name]

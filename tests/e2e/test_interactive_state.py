@@ -161,6 +161,21 @@ def test_what_is_not_back_is_named_and_no_value_of_the_environment_is_told(kille
         assert "its value" not in text
 
 
+def test_asked_for_with_names_only_these_are_back_and_without_all_is(killed: Killed) -> None:
+    notebook = killed.notebook
+    last = notebook.run("mine.counter = 41").ok()
+    saved = wait_for_checkpoint(notebook, last.execution_count)
+    notebook.run("mine.counter = 0; os.chdir('/'); pd.reset_option('display.max_rows')").ok()
+    notebook.run(f"%checkpoint restore {saved.id} mine.counter").ok()
+    assert notebook.eval("(mine.counter, os.getcwd())") == (41, "/")
+    notebook.run(f"%checkpoint restore {saved.id}").ok()
+    assert notebook.eval("(pd.get_option('display.max_rows'), os.getcwd())") == (
+        7,
+        str(killed.work),
+    )
+    notebook.run("mine.counter = 1").ok()
+
+
 def test_it_is_still_there_after_another_death(killed: Killed) -> None:
     notebook = killed.notebook
     last = notebook.run("mine.count()").ok()

@@ -24,8 +24,10 @@ from checkpoint_kernel.state_item import Item
 
 
 @pytest.fixture
-def shell() -> Iterator[Any]:
-    """A shell; what tests set beside it is as before afterwards."""
+def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A shell; what tests set beside it is as before afterwards. Other tests load libraries."""
+    without = tuple(item for item in interactive_state.ITEMS if item.library is None)
+    monkeypatch.setattr(interactive_state, "ITEMS", without)
     directory, path, limit = Path.cwd(), list(sys.path), sys.getrecursionlimit()
     context, state, environment = decimal.getcontext().copy(), random.getstate(), dict(os.environ)
     with warnings.catch_warnings():

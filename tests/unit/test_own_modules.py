@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from checkpoint_kernel import own_baselines, own_modules, own_modules_back
+from checkpoint_kernel import namespace, own_baselines, own_modules, own_modules_back
 from checkpoint_kernel.own_baselines import Empty, Literal, Unknown
 from checkpoint_kernel.own_modules import Found, Tracker
 
@@ -179,6 +179,13 @@ class TestWhatHasChanged:
               "log = logging.getLogger(__name__)\nhelp = lambda: 1\n")  # fmt: skip
         assert look(tracker).roots == look(tracker).roots == {}
         assert look(tracker).skipped == []
+
+
+def test_what_looks_like_a_secret_or_is_excluded_is_named_and_not_saved() -> None:
+    roots = {"mine.api_key": "sk", "mine.big": 1, "mine.x": 2, "mine.token": 3}
+    selected = namespace.of_modules(roots, ("mine.b*",))
+    assert selected.roots == {"mine.x": 2, "mine.token": 3}
+    assert [skipped.name for skipped in selected.skipped] == ["mine.api_key", "mine.big"]
 
 
 class TestPuttingBack:
