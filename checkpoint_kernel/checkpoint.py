@@ -26,11 +26,13 @@ from typing import Any
 from . import (
     commit,
     history_blocks,
+    interactive_state,
     left_behind,
     locals_unit,
     manifest,
     memory,
     namespace,
+    own_modules,
     pickling,
     prune,
     rebuild,
@@ -80,6 +82,8 @@ class Facts:
     root: Path  # of all notebooks, for the quota
     store_limit_bytes: int | None
     proved: Proved = field(default_factory=Proved)
+    surroundings: interactive_state.Seen | None = None
+    own_modules: own_modules.Known | None = None
 
 
 @dataclass
@@ -121,6 +125,8 @@ class Checkpointer:
         self._too_large: dict[str, tuple[int, Skipped]] = {}  # in place, by name: which object
         self.carry_over = CarryOver()
         self.entry_points = EntryPoints()
+        self.surroundings = interactive_state.Watch(shell)
+        self.own_modules = own_modules.Tracker()
         self._staging = staging.Staging()
         self._collections = snapshot.DeferredCollections()
         self._said: set[str] = set()
@@ -310,6 +316,8 @@ class Checkpointer:
             root=Path(self._session.notebook_directory).parent,
             store_limit_bytes=self._session.settings.store_limit_bytes,
             proved=self.carry_over.proved(self._shell.user_ns),
+            surroundings=self.surroundings.seen(inside),
+            own_modules=self.own_modules.known(),
         )
 
     def _still_too_large(self) -> dict[str, Skipped]:
@@ -478,6 +486,7 @@ class Checkpointer:
         self._seq = newest.seq
         # What the snapshot process has found whole need not be read by the next one again.
         self._store.note_whole((unit.payload for unit in newest.units), committed["verified"])
+        self.own_modules.settle(committed["own_modules"])
         self.carry_over.settle(newest, facts.proved.units, committed)
         payloads = {unit.payload for unit in newest.units}
         if self._staging.settle(payloads, committed["staged"], committed["missed"]):
@@ -562,6 +571,10 @@ def write(
         limit(limit_s)
         report(unit=names)
 
+    waits = own_modules.WAITING_LIMIT_S if interruptible else own_modules.LIMIT_S
+    changed = own_modules.look(facts.own_modules, selected.roots, facts.known_bad, progress, waits)
+    of_modules = namespace.of_modules(changed.roots, facts.exclude)
+    selected.roots.update(of_modules.roots)
     partition = units.partition(
         selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call,
         facts.proved.together, hold, interruptible,
@@ -573,9 +586,17 @@ def write(
     )  # fmt: skip
     report(unit=[])
     limit(snapshot.DEADLINE_S)
+    state = interactive_state.draft(shell, facts.surroundings, partition.definitions)
     carried, lost = commit.carried_over(facts.proved.units, partition)
     skipped = sorted(
-        [*selected.skipped, *registrations.said(partition.skipped), *frames.skipped, *lost],
+        [
+            *selected.skipped,
+            *changed.skipped,
+            *registrations.said(partition.skipped),
+            *frames.skipped,
+            *state.skipped,
+            *lost,
+        ],
         key=lambda entry: entry.name,
     )
     # What is carried over has the stubs that it had.
@@ -585,10 +606,12 @@ def write(
          *registrations.said(partition.partly), *frames.partly],
         key=lambda entry: entry.name,
     )  # fmt: skip
-    drafts = [*partition.units, *frames.units, _session_draft(shell)]
-    state = commit.State(
-        replace(facts.template, skipped=tuple(skipped), partly=tuple(partly)),
-        drafts, carried, partition,
+    drafts = [*partition.units, *frames.units, *state.units, _session_draft(shell)]
+    done = replace(
+        facts.template, skipped=tuple(skipped), partly=tuple(partly), interactive=state.words
+    )
+    whole = commit.State(
+        done, drafts, carried, partition,
         facts.proved.clean,
         [memory for known in facts.proved.units for memory in known.memory],
     )  # fmt: skip
@@ -596,7 +619,7 @@ def write(
     codes = [code for draft in drafts if draft.pickled for code in draft.pickled.codes]
     reachable = by_code(dict.fromkeys([*codes, *rebuild.codes]))
     already = store.verified
-    committed = commit.commit(state, store, lambda partial: report(partial=partial))
+    committed = commit.commit(whole, store, lambda partial: report(partial=partial))
     report(
         committed=committed.id,
         new_bytes=committed.new_bytes,
@@ -604,6 +627,7 @@ def write(
         reachable=[sorted(reachable.later), reachable.blind, len(rebuild.codes)],
         staged=committed.staged,
         missed=partition.missed,
+        own_modules=changed.report,
         verified=[digest.hex() for digest in store.verified - already],
         private_bytes=memory.private_bytes(),
     )

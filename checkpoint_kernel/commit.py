@@ -171,7 +171,7 @@ def _put(draft: units.Draft, writer: Snapshot, state: State, result: Committed) 
     result.new_bytes += written.new_bytes
     unit = _unit_of(draft, written.digest, written.size_bytes, state.partition)
     result.units.append(unit)
-    if draft.kind not in ("locals", "session"):
+    if draft.kind not in manifest.BESIDE:
         result.known.append(_known(draft, unit, where, state.partition))
 
 

@@ -85,6 +85,19 @@ def held_back(*, in_pending_call: bool = False) -> Iterator[None]:
                 _deliver(due, block.before)
 
 
+def handlers() -> dict[int, Any]:
+    """The handlers written in Python, by signal, as they are outside of all blocks."""
+    found = {}
+    for number in _NUMBERS:
+        handler = _signal.getsignal(number)
+        for block in reversed(_blocks):
+            if handler is block.note:
+                handler = block.before[number]
+        if callable(handler):
+            found[number] = handler
+    return found
+
+
 def _in_forked_child() -> None:
     """Another thread has forked: nobody in its child would end the blocks of the main thread.
 

@@ -52,6 +52,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     recorder: FlightRecorder
 
     processes: dict[int, Any]  # ipykernel's: by pid, to reckon CPU use between two answers
+    _banner: str = ""
     checkpointer: Checkpointer | None = None
     memory_guard: MemoryGuard | None = None  # none without a limit to guard
     off_because: str | None = None
@@ -65,6 +66,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     def start(self) -> None:
         """Restore, then serve. Messages are answered only after this."""
         self._pid = os.getpid()
+        self._banner = super().banner
         self._open_store()
         if self.checkpointer is not None:
             self.checkpointer.entry_points.begin()
@@ -74,6 +76,11 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         self._hook()
         super().start()
         self.recorder.update(state="idle")
+
+    @property
+    def banner(self) -> str:
+        """IPython draws its tip from the user's random numbers whenever somebody asks."""
+        return self._banner
 
     def _open_store(self) -> None:
         record = self.session_record
@@ -102,6 +109,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
                 self.shell, record, self._store, self.session_directory, self.recorder,
                 self.checkpointer.carry_over.adopt,
             )  # fmt: skip
+            self.checkpointer.own_modules.restored(self._report.restored)
             if self._restored is not None:
                 before = self._restored.left_behind
                 self.checkpointer.left_behind = left_behind.after(
@@ -273,6 +281,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             line=None,
             cells_started=self.recorder.flight.cells_started + counted,
         )
+        if self.checkpointer is not None:
+            self.checkpointer.surroundings.cell_begins()
         if counted:
             self.memory_use.cell_began(number)
         self.clockwork.cell_began()
@@ -289,6 +299,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             return
         with held_back():
             self.recorder.update(state="idle")
+            if self.checkpointer is not None:
+                self.checkpointer.surroundings.cell_ended()
             self.memory_use.cell_ended()
             self.clockwork.cell_ended()
             self.environment.cell_ended()

@@ -102,6 +102,7 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         except StoreError as why:
             raise UsageError(str(why)) from why
         if checkpointer is not None:
+            checkpointer.own_modules.restored(report.restored)
             checkpointer.left_behind = left_behind.after(
                 checkpointer.left_behind, chosen, report, time.time()
             )
@@ -135,7 +136,7 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
                     f"{len(matches)} checkpoints begin with {arguments[0]}: "
                     + ", ".join(m.id for m in matches)
                 )
-            if not arguments[0].isidentifier():
+            if not all(map(str.isidentifier, arguments[0].split("."))):
                 raise UsageError(f"no checkpoint {arguments[0]}: see %checkpoint list")
         chosen = self._kernel.default_checkpoint(everything)
         if chosen is None:

@@ -25,6 +25,9 @@ from .contract import MANIFESTS
 
 FORMAT = 1
 
+# Kinds of units that hold no variables: they stand beside them.
+BESIDE = ("locals", "session", "state")
+
 
 class ManifestError(Exception):
     """A manifest that cannot be used; the message names the file and the reason."""
@@ -43,7 +46,7 @@ class Unit:
     """Variables that are saved and restored together, and where their payload is."""
 
     id: str  # stable over the checkpoints of a line: "var:df", "def:train", "hidden:..."
-    kind: str  # data, function, class, module, session, locals
+    kind: str  # data, function, class, module, or one of BESIDE
     names: tuple[str, ...]  # variables that it binds; () for a hidden one
     codec: str  # "pickle" or "dill"
     payload: str  # digest of the recipe, see `store`
@@ -97,18 +100,14 @@ class Manifest:
     left_behind: tuple[LeftBehind, ...] = ()  # by restores before it, and not saved since
     # Variables that are saved with a stub in the place of a part; type, reason and remedy are its.
     partly: tuple[Skipped, ...] = ()
+    interactive: tuple[str, ...] = ()  # what its unit of the kind "state" holds, in words
     python: str = ""
     format: int = FORMAT
 
     @property
     def names(self) -> list[str]:
-        """The variables that this checkpoint holds, sorted. Locals and the session are not."""
-        return sorted(
-            name
-            for unit in self.units
-            if unit.kind not in ("locals", "session")
-            for name in unit.names
-        )
+        """The variables that this checkpoint holds, sorted. What is beside them is not."""
+        return sorted(name for unit in self.units if unit.kind not in BESIDE for name in unit.names)
 
     @property
     def size_bytes(self) -> int:

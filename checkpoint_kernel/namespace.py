@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from . import own_modules
 from .manifest import Skipped
 from .stub import Stub
 from .units import type_name
@@ -59,7 +60,9 @@ def select(
     for name, value in list(namespace.items()):
         if not isinstance(name, str) or not is_users(name, value, hidden):
             continue
-        if name.startswith("#") or _OUTPUT.match(name):  # ours, within a checkpoint
+        if (
+            name.startswith("#") or _OUTPUT.match(name) or own_modules.is_root(name)
+        ):  # ours, within a checkpoint
             skipped.append(Skipped(name, type_name(value), "no variable can be called so"))
             continue
         if type(value) is Stub and value._stub_checkpoint is not None:
@@ -88,6 +91,23 @@ def _still_there(name: str, stub: Stub) -> Skipped:
     )  # fmt: skip
 
 
+def of_modules(roots: dict[str, Any], exclude: tuple[str, ...]) -> Selection:
+    """Names of the user's modules, `mylib.cache`: the same config and caution hold for them."""
+    kept: dict[str, Any] = {}
+    skipped: list[Skipped] = []
+    for name, value in roots.items():
+        pattern = _matching(name, exclude)
+        if pattern is not None:
+            skipped.append(Skipped(name, type_name(value), f"excluded by the pattern {pattern!r}"))
+        elif _is_secret(name.rpartition(".")[2], value):
+            skipped.append(
+                Skipped(name, type_name(value), "its name looks like a secret", "set it again")
+            )
+        else:
+            kept[name] = value
+    return Selection(kept, skipped)
+
+
 def _matching(name: str, patterns: tuple[str, ...]) -> str | None:
     return next((p for p in patterns if fnmatch.fnmatchcase(name, p)), None)
 
@@ -114,7 +134,9 @@ def of_user(namespace: dict[str, Any], hidden: dict[str, Any]) -> dict[str, Any]
 
 
 def value_of(namespace: dict[str, Any], name: str) -> Any:
-    """The live value of a name as `select` gives it; KeyError where there is none."""
+    """The live value of a name as `select` gives it, or of a module's; KeyError without one."""
+    if own_modules.is_root(name):
+        return own_modules.value_of(name)
     number = output_number(name)
     return namespace[name] if number is None else namespace["_oh"][number]
 

@@ -116,6 +116,7 @@ def _restored(
     lines = [f"restored: {_counted(report.restored)}{_as_of(checkpoint, death)}"]
     if report.restored:
         lines.append(f"  {listed(report.restored)}")
+    lines += _interactive(report.interactive)
     lines += _missed_cells(checkpoint, death)
     lines += not_back(report.not_restored)
     lines += partly_back(report.partly)
@@ -151,6 +152,11 @@ def _as_of(checkpoint: Manifest | None, death: dict[str, Any] | None) -> str:
             where += f" at line {checkpoint.line_number}"
         before += f", inside {where}, which did not finish"
     return before
+
+
+def _interactive(words: Sequence[str]) -> list[str]:
+    """What is around the variables."""
+    return [f"  interactive state: {', '.join(words)}"] if words else []
 
 
 def not_back(missing: Sequence[NotRestored]) -> list[str]:
@@ -247,6 +253,7 @@ def after_request(
     ]
     if report.restored:
         lines.append(f"  {listed(report.restored)}")
+    lines += _interactive(report.interactive)
     lines += not_back(report.not_restored)
     lines += partly_back(report.partly)
     lines += _later(report, checkpoint)
@@ -272,6 +279,7 @@ def status(settled: Settled, running: bool, stale: bool, off: str | None, record
         )
         if newest.names:
             lines.append(f"  saved: {listed(newest.names)}")
+        lines += _interactive(newest.interactive)
         lines += [
             line.replace("not back", "  not saved", 1)
             for line in not_back(

@@ -247,11 +247,11 @@ class _Reductions:
                 return (Stub, (why.what, why.refusal.reason, why.refusal.remedy))
         if cls is types.FunctionType:
             return self._reduce_function(obj)
-        reducer = _builtin.get(cls, reducers_builtin.unseen)
-        if reducer is reducers_builtin.unseen:
-            reducer = reducers_builtin.find(cls)
-        if reducer is not None:
-            return reducer(obj)
+        builtin = _builtin.get(cls, reducers_builtin.unseen)
+        if builtin is reducers_builtin.unseen:
+            builtin = reducers_builtin.find(cls)
+        if builtin is not None:
+            return builtin(obj)
         if cls is types.CellType:
             state = None if id(obj) in self._function_cells else _cell_state(obj)
             return (rebuild.new_cell, (), state, None, None, rebuild.set_cell)

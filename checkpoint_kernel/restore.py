@@ -2,6 +2,7 @@
 
     manifest     which checkpoint; its signature is verified
     session      history, prompt number, sources of cells
+    state        where modules and files are found; options, magics and seeds after the units
     units        one by one, each noted before it is loaded: if loading kills the kernel,
                  the next start knows which one to leave out; large buffers are mapped
     bind         in the live `__main__`, each unit as soon as it is loaded: loading the next ones
@@ -34,9 +35,12 @@ from typing import Any, Final
 from . import (
     foreign_code,
     history_blocks,
+    interactive_state,
     memory,
     namespace,
     needs,
+    own_modules,
+    own_modules_back,
     pickling,
     rebuild,
     registrations,
@@ -49,8 +53,9 @@ from . import (
 from .chunk_reader import useful_threads
 from .contract import DEATHS
 from .flight_recorder import FlightRecorder
-from .load_limit import LoadingHangs, LoadLimit
-from .manifest import Manifest, ManifestError, Unit
+from .interactive_state import PuttingBack
+from .load_limit import GRACE_S, IMPORT_S, LoadingHangs, LoadLimit
+from .manifest import BESIDE, Manifest, ManifestError, Unit
 from .mapped_memory import COPY_BYTES, NEVER_BELOW_BYTES, Maps, map_from, room_for_maps
 from .session import NotRestored, RestoreReport
 from .store import Payload, Reader, Store, StoreError
@@ -122,6 +127,8 @@ def at_start(
         )
         death = _death(record)
         with limit.kept():
+            state = _interactive_state(shell, store, checkpoint, plan.leave_out, limit)
+            state.begin()  # what the units import is found by sys.path
             outcome = load(
                 shell.user_ns, store, checkpoint,
                 leave_out=with_care.left_out(
@@ -132,10 +139,13 @@ def at_start(
                 hung=lambda unit, why: with_care.remember(store, unit, why),
             )  # fmt: skip
         bind(shell, outcome.values)  # once more: as saved, whatever loading code has set since
+        _bind_in_modules(checkpoint, outcome, lambda id: _turn_of(recorder, id))
+        _turn_of(recorder, interactive_state.UNIT)
+        state.finish()
         adopt(outcome.mapped)
         if history is not None:
             outcome.failed["In"] = CannotLoad(history)
-        report = _report(checkpoint, outcome, started)
+        report = _report(checkpoint, outcome, started, state=state)
         stand_ins.bind(shell.user_ns, checkpoint, report, outcome.lost)
         stand_ins.bind_again(shell.user_ns, checkpoint, (m.id for m in store.manifests()))
     except (StoreError, ManifestError, OSError) as why:
@@ -144,6 +154,12 @@ def at_start(
     _note(directory, report)
     store.verification.begin()
     return report
+
+
+def _turn_of(recorder: FlightRecorder, unit_id: str) -> None:
+    """What runs now runs the user's code: a death, or a hang, is this unit's."""
+    until = time.monotonic() + IMPORT_S + GRACE_S
+    recorder.update(restoring_unit=unit_id, restoring_until=until)
 
 
 def _copy_bytes(cap: session.Cap | None) -> int:
@@ -181,10 +197,11 @@ def on_request(
 
     Loading code finds what is wanted as it was saved, and for the rest the live globals; one
     that the namespace lacks is brought back too. A variable that cannot be loaded keeps its
-    live value, and so do all if the restore is broken off. With `names`, notebook classes that
-    the namespace has are used as they are, so that `isinstance` holds between old and restored
-    objects. What is in quarantine is loaded only if it is named, and in a process of its own first.
-    Raises StoreError.
+    live value, and so do all if the restore is broken off. The interactive state
+    (working directory, options, seeds, ...) is put back too, unless there are `names`. With
+    `names`, notebook classes that the namespace has are used as they are, so that `isinstance`
+    holds between old and restored objects. What is in quarantine is loaded only if it is named,
+    and in a process of its own first. Raises StoreError.
     """
     started = time.time()
     asked = set(names)
@@ -193,7 +210,11 @@ def on_request(
     # Python has saved; this session's history stays.
     sources = bring_back_session(shell, store, checkpoint, namespace.restore_sources)
     main = shell.user_ns
+    state = PuttingBack(shell)
+    if not asked:
+        state = _interactive_state(shell, store, checkpoint)
     with _all_or_nothing(main):
+        state.begin()
         stubs = stand_ins.taken_out(main, checkpoint)
         outcome = load(
             main, store, checkpoint, wanted=asked.__contains__ if asked else _is_variable,
@@ -204,10 +225,12 @@ def on_request(
         )  # fmt: skip
     bind(shell, outcome.values)
     main.update({name: stub for name, stub in stubs.items() if name not in main})
+    _bind_in_modules(checkpoint, outcome)
+    state.finish()
     if sources is not None:
         outcome.failed["In"] = CannotLoad(sources)
     store.verification.begin()
-    report = _report(checkpoint, outcome, started, asked)
+    report = _report(checkpoint, outcome, started, asked, state)
     stand_ins.bind(main, checkpoint, report, outcome.lost)
     with_care.released(store, checkpoint, report.restored)
     return report
@@ -269,7 +292,7 @@ def load(
     units = [
         unit
         for unit in checkpoint.units
-        if unit.kind not in ("locals", "session") and any(map(wanted, unit.names))
+        if unit.kind not in BESIDE and any(map(wanted, unit.names))
     ]
     units.sort(key=lambda unit: (_ORDER.get(unit.kind, _LAST), unit.size_bytes))
     maps = _maps(store, units, copy_bytes) if mapping else None
@@ -379,7 +402,7 @@ class _Loader:
         self._home = {
             key: unit.id
             for unit in checkpoint.units
-            if unit.kind not in ("locals", "session")
+            if unit.kind not in BESIDE
             for key in (*unit.names, *unit.hidden)
         }
         self._loaded: dict[str, dict[str, Any]] = {}
@@ -444,7 +467,8 @@ class _Loader:
             self._loaded.pop(unit.id, None)
 
     def _bind(self, name: str, value: Any) -> None:
-        namespace.bind(self._main, name, value)
+        if not own_modules.is_root(name):  # a module's: once all is loaded
+            namespace.bind(self._main, name, value)
         self.bound[name] = value
 
     def _bring(self, name: str) -> bool:
@@ -583,15 +607,71 @@ def bring_back_session(
     return None
 
 
+def _interactive_state(
+    shell: Any,
+    store: Store,
+    checkpoint: Manifest,
+    leave_out: Iterable[str] = (),
+    limit: LoadLimit | None = None,
+) -> PuttingBack:
+    """The interactive state, ready to be put back; empty, and said why, if it cannot be loaded."""
+    unit = next((unit for unit in checkpoint.units if unit.kind == interactive_state.KIND), None)
+    if unit is None:
+        return PuttingBack(shell)
+    left_out = dict.fromkeys(leave_out, with_care.KILLED)
+    try:
+        with store.reader() as reader:
+            loader = _Loader(shell.user_ns, store, checkpoint, reader, left_out)
+            if limit is not None:
+                loader.about_to_load, loader.loaded = limit.begin, limit.end
+            packed = loader.unit(unit.id)[interactive_state.KIND]
+    except CannotLoad as why:
+        return PuttingBack(shell).lost(str(why))
+    return PuttingBack(shell, packed, _Definitions(shell.user_ns, store, checkpoint))
+
+
+@dataclass
+class _Definitions:
+    """Resolver: a notebook's function or class as it is by now, else as it was saved."""
+
+    main: dict[str, Any]
+    store: Store
+    checkpoint: Manifest
+
+    def definition(self, key: str) -> Any:
+        if key in self.main:
+            return self.main[key]
+        with self.store.reader() as reader:
+            return _Loader(self.main, self.store, self.checkpoint, reader).definition(key)
+
+
 def bind(shell: Any, values: dict[str, Any]) -> None:
     """Give restored variables their names in the live namespace, and `_` its value."""
     for name, value in values.items():
-        namespace.bind(shell.user_ns, name, value)
+        if not own_modules.is_root(name):
+            namespace.bind(shell.user_ns, name, value)
     namespace.restore_last_outputs(shell)
 
 
+def _bind_in_modules(
+    checkpoint: Manifest, outcome: Outcome, note: Callable[[str], None] = lambda id: None
+) -> None:
+    """Set in the user's modules what had changed there; `note`: the unit whose turn it is."""
+    values = {n: value for n, value in outcome.values.items() if own_modules.is_root(n)}
+    together = (name for unit in checkpoint.units if len(unit.names) > 1 for name in unit.names)
+    home = {name: unit.id for unit in checkpoint.units for name in unit.names}
+    failed = own_modules_back.put_back(values, frozenset(together), lambda root: note(home[root]))
+    outcome.failed.update({name: CannotLoad(why) for name, why in failed.items()})
+    for name in failed:
+        del outcome.values[name]
+
+
 def _report(
-    checkpoint: Manifest, outcome: Outcome, started: float, asked: AbstractSet[str] = frozenset()
+    checkpoint: Manifest,
+    outcome: Outcome,
+    started: float,
+    asked: AbstractSet[str] = frozenset(),
+    state: PuttingBack | None = None,
 ) -> RestoreReport:
     types = {name: t for unit in checkpoint.units for name, t in unit.types.items()}
     missing = [
@@ -608,6 +688,7 @@ def _report(
         NotRestored(name, types.get(name, "?"), str(why), why.remedy)
         for name, why in outcome.failed.items()
     ]
+    missing += [] if state is None else state.failed
     missing += [
         NotRestored(name, "?", f"checkpoint {checkpoint.id} does not hold it")
         for name in sorted(asked)
@@ -629,6 +710,7 @@ def _report(
         older=tuple(f"{name} ({by})" for name, by in sorted(outcome.older.items())),
         on_cpu=tuple(f"{name}: {device}" for name, device in sorted(outcome.on_cpu.items())),
         other_versions=outcome.other_versions,
+        interactive=() if state is None else tuple(state.back),
     )
 
 

@@ -172,6 +172,7 @@ class RestoreReport:
     on_cpu: tuple[str, ...] = ()  # "model: cuda:0 (there is none)": tensors that lost their device
     # "pandas 2.1.4, here 3.0.1 (df)": packages that restored variables were saved with
     other_versions: tuple[str, ...] = ()
+    interactive: tuple[str, ...] = ()  # what of the interactive state was put back, in words
     error: str | None = None  # when state is "failed": why nothing is back
     schema: int = SCHEMA
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NOT_PLAIN: Final = (
     "after two deaths while restoring only what runs no code when it is loaded was brought back"
 )
-_KILLED: Final = "the kernel died while it was being loaded, so it was left out"
+KILLED: Final = "the kernel died while it was being loaded, so it was left out"
 
 
 def left_out(
@@ -43,7 +43,7 @@ def left_out(
     """
     units = {unit.id: unit for unit in checkpoint.units}
     killers = [units[id] for id in plan.leave_out if id in units]
-    found = dict.fromkeys((unit.id for unit in killers), _KILLED)
+    found = dict.fromkeys((unit.id for unit in killers), KILLED)
     if plan.step:
         _remember(store, quarantine.of_death(killers, death.get("cause"), _time_of(death)))
     found |= _in_quarantine(store, checkpoint)

@@ -80,6 +80,8 @@ def checkpoint_text(shelf: Shelf, m: Manifest) -> str:
         parts.append(f"Partly saved:\n{table(partly, headers)}")
     if m.pending:
         parts.append(f"Following in the next checkpoint: {', '.join(m.pending)}")
+    if m.interactive:
+        parts.append(f"Interactive state: {', '.join(m.interactive)}")
     if frames := _frames(m):
         parts.append(f"Locals of functions that were running: {', '.join(frames)}")
     return "\n\n".join(parts)
@@ -98,6 +100,7 @@ def checkpoint_json(shelf: Shelf, m: Manifest) -> dict[str, Any]:
         "partly": [dataclasses.asdict(entry) for entry in m.partly],
         "pending": list(m.pending),
         "locals": _frames(m),
+        "interactive": list(m.interactive),
     }
 
 

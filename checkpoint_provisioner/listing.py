@@ -19,7 +19,7 @@ from typing import Any
 from jupyter_core.paths import jupyter_data_dir
 
 from checkpoint_kernel import contract, manifest
-from checkpoint_kernel.manifest import Manifest, ManifestError
+from checkpoint_kernel.manifest import BESIDE, Manifest, ManifestError
 
 from .repeated import survived
 
@@ -196,7 +196,7 @@ def variables(m: Manifest) -> list[dict[str, Any]]:
             "together_with": [other for other in unit.names if other != name],
         }
         for unit in m.units
-        if unit.kind not in ("session", "locals")
+        if unit.kind not in BESIDE
         for name in unit.names
     ]
     return sorted(rows, key=lambda row: str(row["name"]))

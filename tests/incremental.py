@@ -25,6 +25,7 @@ from checkpoint_kernel.carry_over import Proved
 from checkpoint_kernel.checkpoint import Checkpointer, Facts
 from checkpoint_kernel.flight_recorder import FlightRecorder
 from checkpoint_kernel.manifest import Manifest
+from checkpoint_kernel.own_modules import Tracker
 from checkpoint_kernel.safe_point import IDLE
 from checkpoint_kernel.session import Plan, Session, Settings
 from checkpoint_kernel.store import Store
@@ -73,6 +74,7 @@ class Incremental:
         self.shell.showtraceback = lambda *_, **__: None
         recorder = FlightRecorder(self.directory / f"flight-{self._generation}")
         self.checkpointer = Checkpointer(self.shell, session, self.store, recorder)
+        self.checkpointer.own_modules = Tracker(frozenset(sys.modules))  # pytest's
         self._recorder = recorder
         self.shell.events.register("pre_run_cell", self._cell_begins)
 
