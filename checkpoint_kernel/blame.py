@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from . import locals_unit, namespace, snapshot, units
+from . import hung, locals_unit, namespace, snapshot, units
 from .manifest import Skipped
 
 # A suspect is tried again after so long, then after twice as long each time it ends badly.
@@ -74,14 +74,25 @@ class Blame:
                     self._news.append(f"{name} is saved again.")
 
     def judge(
-        self, ended: snapshot.Exit, late: bool, in_hand: list[str], live: dict[str, Any], now: float
+        self,
+        ended: snapshot.Exit,
+        late: bool,
+        in_hand: list[str],
+        live: dict[str, Any],
+        now: float,
+        idle: bool = False,
     ) -> str | None:
-        """Leave out what was in hand; or the reason why nobody could be blamed."""
+        """Leave out what was in hand; or the reason why nobody could be blamed.
+
+        `late`: it was ended by us. `idle`: because it did nothing any more.
+        """
         proved = True
         if ended.timed_out or late:
             in_frame = any(map(locals_unit.is_frame, in_hand))
             limit_s = locals_unit.HANG_LIMIT_S if in_frame else snapshot.UNIT_LIMIT_S
             reason = f"saving it took longer than {limit_s:g} s"
+            if idle:
+                reason = f"saving it waits for something: nothing moved for {hung.IDLE_LIMIT_S:g} s"
         elif ended.status is None or (ended.killed and not self._is_suspected(in_hand)):
             self._killed_with = in_hand
             return (
@@ -100,6 +111,11 @@ class Blame:
             return None
         what = ", ".join(in_hand) or "the checkpoint"
         return f"saving {what} ended the snapshot process ({ended.text})"
+
+    def convict(self, reasons: dict[str, str], live: dict[str, Any]) -> None:
+        """What has ended or hung a process of its own; the checkpoint is made without it."""
+        for name, reason in reasons.items():
+            self._leave_out([name], reason, live, math.inf)
 
     def _is_suspected(self, names: list[str]) -> bool:
         suspects = {**self._variables, **self._frames}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import operator
+import os
 import platform
 import threading
 import time
@@ -26,6 +27,7 @@ from typing import Any
 from . import (
     commit,
     history_blocks,
+    hung,
     left_behind,
     locals_unit,
     manifest,
@@ -35,6 +37,7 @@ from . import (
     prune,
     rebuild,
     safe_point,
+    secrets_rules,
     session,
     snapshot,
     spool,
@@ -48,7 +51,7 @@ from .carry_over import CarryOver, Proved
 from .contract import SESSIONS
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
-from .manifest import LeftBehind, Manifest, Skipped
+from .manifest import LeftBehind, Manifest, Skipped, Unit
 from .safe_point import IDLE, Position
 from .session import Session
 from .store import Store
@@ -73,10 +76,12 @@ class Facts:
     known_bad: dict[str, Skipped]
     bad_frames: dict[str, Skipped]  # as `known_bad`, by the names of `locals_unit`
     exclude: tuple[str, ...]
+    include: tuple[str, ...]
     keep: int
     root: Path  # of all notebooks, for the quota
     store_limit_bytes: int | None
     proved: Proved = field(default_factory=Proved)
+    slow: frozenset[str] = frozenset()  # variables that are waited for
 
 
 @dataclass
@@ -105,6 +110,8 @@ class Checkpointer:
         self._child: snapshot.SnapshotProcess | None = None
         self._facts: Facts | None = None
         self._in_hand: list[str] = []  # variables that the child is pickling
+        self._idle = hung.Watch()  # of the child, while it pickles
+        self._slow: frozenset[str] = frozenset()  # variables that took too long to be waited for
         self._alive = False
         self._committed: dict[str, Any] | None = None
         self._failed: str | None = None
@@ -230,7 +237,16 @@ class Checkpointer:
 
         def work(report: snapshot.Report) -> None:
             snapshot.limit_memory(room_bytes)
-            write(facts, self._shell, self._store, report, snapshot.limit)
+            write(
+                facts,
+                self._shell,
+                self._store,
+                report,
+                snapshot.limit,
+                spool.in_memory,
+                False,
+                True,
+            )
 
         # No loop in Python, nor the names until they are asked for: the user waits.
         unneeded = itertools.chain.from_iterable(map(_MEMORY, facts.proved.units))
@@ -296,6 +312,8 @@ class Checkpointer:
             known_bad=self._blame.variables(self._shell.user_ns, monotonic),
             bad_frames=self._blame.frames(flight.execution_count, monotonic),
             exclude=self._session.settings.exclude,
+            include=self._session.settings.include,
+            slow=self._slow,
             keep=self._session.settings.keep,
             root=Path(self._session.notebook_directory).parent,
             store_limit_bytes=self._session.settings.store_limit_bytes,
@@ -368,7 +386,7 @@ class Checkpointer:
             self._take_in(report)
         age = time.monotonic() - child.started
         unborn = not self._alive and age > snapshot.BIRTH_LIMIT_S
-        late = age > snapshot.DEADLINE_S
+        late = age > snapshot.DEADLINE_S or self._idle.is_hung(child.pid)
         if unborn or late:
             snapshot.kill(child)
         ended = snapshot.reap(child, block=unborn or late)
@@ -401,6 +419,12 @@ class Checkpointer:
             self._alive = True
         if "unit" in report:
             self._in_hand = report["unit"]
+            self._idle.begin(bool(self._in_hand))
+        if "trying" in report:  # in other processes: it may wait
+            self._in_hand = report["trying"]
+            self._idle.begin(False)
+        if "fatal" in report:
+            self._blame.convict(report["fatal"], self._shell.user_ns)
         if "partial" in report:  # published already, with what follows as `pending`
             self._seq, self.parent = report["partial"]
         if "committed" in report:
@@ -447,7 +471,7 @@ class Checkpointer:
             self.changed()
             return
         trouble = self._failed or self._blame.judge(
-            ended, late, self._in_hand, self._shell.user_ns, time.monotonic()
+            ended, late, self._in_hand, self._shell.user_ns, time.monotonic(), self._idle.found
         )
         if trouble is not None:
             self._trouble(trouble)
@@ -471,6 +495,9 @@ class Checkpointer:
         self.carry_over.settle(newest, facts.proved.units, committed)
         payloads = {unit.payload for unit in newest.units}
         if self._staging.settle(payloads, committed["staged"], committed["missed"]):
+            self.changed()
+        self._slow = frozenset(committed["undecided"])
+        if self._slow:
             self.changed()
         settled = self.settled
         settled.newest, settled.trouble = newest, None
@@ -537,12 +564,15 @@ def write(
     limit: Callable[[float], None],
     hold: units.Hold = spool.in_memory,
     interruptible: bool = False,
+    forks: bool = False,
 ) -> None:
     """Serialize the namespace, write what is new, and commit it by publishing the manifest.
 
     `interruptible`: a Ctrl-C is the user's, who waits; in a snapshot process it is an object's.
+    `forks`: this is a snapshot process.
     """
-    selected = namespace.select(shell.user_ns, shell.user_ns_hidden, facts.exclude)
+    rules = secrets_rules.of(facts.exclude, facts.include, os.environ, os.path.exists)
+    selected = namespace.select(shell.user_ns, shell.user_ns_hidden, rules)
     for known in facts.proved.units:
         for name in known.identities:
             selected.roots.pop(name, None)
@@ -551,13 +581,20 @@ def write(
         limit(limit_s)
         report(unit=names)
 
+    def trying(names: list[str]) -> None:
+        limit(snapshot.DEADLINE_S)
+        report(trying=names)
+
     partition = units.partition(
         selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call,
-        facts.proved.together, hold, interruptible,
+        facts.proved.together, hold, interruptible, selected.rules,
+        units.Trying(facts.slow, trying) if forks else None,
     )  # fmt: skip
+    if partition.fatal:
+        report(fatal=partition.fatal)
     frames = locals_unit.drafts(
         facts.position.frames, shell.user_ns, partition, facts.bad_frames,
-        lambda names: progress(names, locals_unit.HANG_LIMIT_S),
+        lambda names: progress(names, locals_unit.HANG_LIMIT_S), selected.rules,
     )  # fmt: skip
     report(unit=[])
     limit(snapshot.DEADLINE_S)
@@ -567,8 +604,9 @@ def write(
         key=lambda entry: entry.name,
     )
     drafts = [*partition.units, *frames.units, _session_draft(shell)]
+    partly = (*_partly_before(facts, store, carried), *partition.partly, *frames.partly)
     state = commit.State(
-        replace(facts.template, skipped=tuple(skipped)), drafts, carried, partition,
+        replace(facts.template, skipped=tuple(skipped), partly=partly), drafts, carried, partition,
         facts.proved.clean,
         [memory for known in facts.proved.units for memory in known.memory],
     )  # fmt: skip
@@ -584,10 +622,20 @@ def write(
         reachable=[sorted(reachable.later), reachable.blind, len(rebuild.codes)],
         staged=committed.staged,
         missed=partition.missed,
+        undecided=partition.undecided,
         verified=[digest.hex() for digest in store.verified - already],
         private_bytes=memory.private_bytes(),
     )
     _prune(store, facts, report)
+
+
+def _partly_before(facts: Facts, store: Store, carried: list[Unit]) -> list[Skipped]:
+    """What is left out of units that are taken over as they are."""
+    if not carried or facts.template.parent is None:
+        return []
+    names = {name for unit in carried for name in (*unit.names, *unit.hidden)}
+    before = store.manifest(facts.template.parent)
+    return [one for one in before.partly if one.name in names]
 
 
 def _session_draft(shell: Any) -> units.Draft:

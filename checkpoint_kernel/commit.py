@@ -130,6 +130,7 @@ def _as_before(result: Committed, state: State, store: Store) -> str | None:
         and before.execution_count == done.execution_count
         and not (before.inside_cell or before.pending)
         and before.skipped == done.skipped
+        and before.partly == done.partly
         and before.left_behind == done.left_behind
         and {(u.id, u.payload) for u in before.units}
         == {(u.id, u.payload) for u in (*result.units, *state.carried)}

@@ -14,14 +14,17 @@ import re
 import sys
 import types
 import uuid
+from collections.abc import Callable
 from typing import Any, Final
 
 from cloudpickle.cloudpickle import _should_pickle_by_reference
 
+from . import own_code
 from .refusals import refusal_for
 
 # ATOMIC and LEAF have no parts that could be shared. An ATOMIC object can never change either.
-PLAIN, ATOMIC, LEAF, FUNCTION, CLASS, MODULE, REFUSED = range(7)
+# CUSTOM is PLAIN, but to pickle it runs code of the user's.
+PLAIN, ATOMIC, LEAF, FUNCTION, CLASS, MODULE, REFUSED, CUSTOM = range(8)
 
 _LEAVES: Final = (
     str, int, float, complex, bool, bytes, type(None), type(...), type(NotImplemented), range,
@@ -70,7 +73,7 @@ def kind_of(cls: type) -> int:
     ):
         kind = ATOMIC if _is_immutable(cls) else LEAF
     else:
-        kind = PLAIN
+        kind = CUSTOM if own_code.runs(cls) else PLAIN
     known[cls] = kind
     return kind
 
@@ -124,6 +127,22 @@ def is_leaf(obj: Any) -> bool:
         return (kind_of(cls) if kind is None else kind) in (ATOMIC, LEAF)
     except Exception:  # a metaclass without a hash, a __subclasscheck__ that raises
         return False
+
+
+_module_of: Final[Callable[[type], object]] = type.__dict__["__module__"].__get__
+_name_of: Final[Callable[[type], str]] = type.__dict__["__qualname__"].__get__
+
+
+def type_name(value: Any) -> str:
+    """A type as people write it: `pandas.DataFrame`, `int`."""
+    cls = type(value)
+    try:
+        module, name = _module_of(cls), _name_of(cls)  # and no metaclass's
+    except AttributeError:
+        return "object"
+    if not isinstance(module, str) or module in ("builtins", "__main__"):
+        return name
+    return f"{module.split('.')[0]}.{name}"
 
 
 def is_plain_function(obj: Any) -> bool:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import io
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import pickling, units
+from . import hiding, kinds, units
 from .manifest import Skipped
+from .secrets_rules import Rules
 
 # Functions that began a recursion, and those that are at work in it.
 _OUTERMOST: Final = 10
@@ -25,6 +26,8 @@ _LIMIT_S: Final = 3.0
 _LIMIT_BYTES: Final = 256 << 20  # of the stream; arrays are not copied into it
 # A local that hangs the snapshot process is left out of the next one.
 HANG_LIMIT_S: Final = 20.0
+
+_NO_RULES: Final = Rules()
 
 _TOO_MUCH: Final = (
     f"locals may take {_LIMIT_S:g} s and {_LIMIT_BYTES >> 20} MB altogether, and with this one it "
@@ -40,6 +43,7 @@ class Frames:
 
     units: list[units.Draft]
     skipped: list[Skipped]
+    partly: list[Skipped] = field(default_factory=list)  # parts that are left out of the unit
 
 
 def drafts(
@@ -48,6 +52,7 @@ def drafts(
     partition: units.Partition,
     known_bad: dict[str, Skipped],
     progress: Callable[[list[str]], None],
+    rules: Rules = _NO_RULES,
 ) -> Frames:
     """Pickle the locals of `frames`, outermost first, as `0:train`, `1:step`, ..."""
     result = Frames([], [])
@@ -56,7 +61,7 @@ def drafts(
         if name in known_bad:
             result.skipped.append(known_bad[name])
         else:
-            held[name] = {k: v for k, v in frame.f_locals.items() if not k.startswith(".")}
+            held[name] = _without_secrets(name, frame.f_locals, rules, result.skipped)
 
     def pickle(held: Locals, limit_s: float, limit_bytes: int) -> units.Draft | str:
         """The unit, or why there is none."""
@@ -64,8 +69,8 @@ def drafts(
         observer = _Frame(held, progress)
         deadline = time.monotonic() + limit_s
         try:
-            draft.pickled = pickling.dump(
-                draft.root, main, partition.definitions, observer,
+            draft.pickled, result.partly = hiding.dump(
+                draft.root, main, partition.definitions, observer, rules,
                 new_stream=lambda: _Bounded(deadline, limit_bytes),
             )  # fmt: skip
         except _TooMuch:
@@ -84,6 +89,27 @@ def drafts(
     elif draft.root:
         result.units.append(draft)
     return result
+
+
+def _without_secrets(
+    frame: str, values: Mapping[str, Any], rules: Rules, skipped: list[Skipped]
+) -> dict[str, Any]:
+    """What the rules for variables leave of a function's locals."""
+    kept: dict[str, Any] = {}
+    for name, value in values.items():
+        if name.startswith("."):
+            continue
+        pattern = rules.excluded(name)
+        reason = (
+            f"excluded by the pattern {pattern!r}"
+            if pattern is not None
+            else rules.secret(name, value)
+        )
+        if reason is None:
+            kept[name] = value
+        else:
+            skipped.append(Skipped(f"{frame}.{name}", kinds.type_name(value), reason))
+    return kept
 
 
 def is_frame(name: str) -> bool:
@@ -163,6 +189,9 @@ class _Frame:
 
     def opened(self) -> None:
         """Who else holds it does not matter."""
+
+    def runs_code(self) -> None:
+        """It may."""
 
     def forget(self) -> None:
         """Nothing was noted."""

@@ -93,6 +93,7 @@ class Manifest:
     skipped: tuple[Skipped, ...]
     pending: tuple[str, ...] = ()  # names that follow in the next checkpoint
     left_behind: tuple[LeftBehind, ...] = ()  # by restores before it, and not saved since
+    partly: tuple[Skipped, ...] = ()  # of variables that are saved, a part that is not
     python: str = ""
     format: int = FORMAT
 
@@ -161,9 +162,10 @@ def decode(data: bytes, key: bytes, where: str) -> Manifest:
             )
         units = tuple(Unit(**_known(Unit, unit)) for unit in raw.pop("units"))
         skipped = tuple(Skipped(**_known(Skipped, entry)) for entry in raw.pop("skipped"))
+        partly = tuple(Skipped(**_known(Skipped, entry)) for entry in raw.pop("partly", ()))
         left = tuple(LeftBehind(**_known(LeftBehind, e)) for e in raw.pop("left_behind", ()))
         fields = _known(Manifest, raw)
-        return Manifest(**fields, units=units, skipped=skipped, left_behind=left)
+        return Manifest(**fields, units=units, skipped=skipped, left_behind=left, partly=partly)
     except (ValueError, KeyError, TypeError, AttributeError) as why:
         raise DamagedManifest(f"manifest {where}: signed by us, but malformed: {why!r}") from why
 

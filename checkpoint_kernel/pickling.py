@@ -23,6 +23,7 @@ import dill
 
 from . import arrays, kinds, rebuild, tensors
 from .refusals import Unsavable, refusal_for
+from .stub import Stub
 
 PROTOCOL: Final = 5
 
@@ -44,6 +45,9 @@ class Observer(Protocol):
 
     def opened(self) -> None:
         """The unit holds something whose references cannot be told (see `closed`)."""
+
+    def runs_code(self) -> None:
+        """The next object has code of the user's run when it is pickled."""
 
     def forget(self) -> None:
         """What was seen of this unit does not count: it failed, or is pickled once more."""
@@ -120,6 +124,7 @@ class _Reductions:
     _definitions: Definitions
     _saw: Callable[[Any], None]
     _opened: Callable[[], None]
+    _runs_code: Callable[[], None]
     _codes: list[types.CodeType]
     _needs: set[str]
     _memory: arrays.Memory
@@ -137,6 +142,7 @@ class _Reductions:
         self._definitions = definitions
         self._saw = observer.saw
         self._opened = observer.opened
+        self._runs_code = observer.runs_code
         self._codes = []
         self._needs = set()
         self._memory = memory
@@ -161,6 +167,10 @@ class _Reductions:
         if kind == kinds.LEAF:
             if not kinds.is_plain_function(obj):
                 self._opened()
+            return None
+        if kind == kinds.CUSTOM:
+            self._runs_code()
+            self._saw(obj)
             return None
         if kind == kinds.MODULE:
             name: str = obj.__name__
@@ -255,6 +265,31 @@ class _DillPickler(_Reductions, dill.Pickler):  # type: ignore[misc]
         return self._reduce(obj)
 
 
+# What to write instead of an object: the fields of a Stub, or None.
+Hide = Callable[[Any], tuple[str, str, str] | None]
+
+
+class _Hiding:
+    """For units with parts that are not to be saved. Costs a call for every object."""
+
+    _hide: Hide
+
+    def persistent_id(self, obj: Any) -> tuple[str, ...] | None:
+        hidden = self._hide(obj)
+        if hidden is not None:
+            return ("stub", *hidden)
+        found: tuple[str, ...] | None = super().persistent_id(obj)  # type: ignore[misc]
+        return found
+
+
+class _HidingFastPickler(_Hiding, _FastPickler):
+    pass
+
+
+class _HidingDillPickler(_Hiding, _DillPickler):
+    pass
+
+
 def dump(
     root: dict[str, Any],
     main: dict[str, Any],
@@ -262,6 +297,7 @@ def dump(
     observer: Observer,
     in_band_bytes: int = arrays.IN_BAND_BYTES,
     new_stream: Callable[[], io.BytesIO] = io.BytesIO,
+    hide: Hide | None = None,
 ) -> Pickled:
     """Serialize a unit, by C where possible and by dill where not.
 
@@ -270,7 +306,7 @@ def dump(
     Raises `Unsavable` for objects that are refused by type, otherwise what pickling raised;
     when both picklers failed, the error of the C pickler, which users know.
     """
-    given = root, main, definitions, observer, in_band_bytes
+    given = root, main, definitions, observer, in_band_bytes, hide
     try:
         return _dump(_FastPickler, "pickle", *given, new_stream())
     except (Unsavable, RecursionError, MemoryError):
@@ -293,10 +329,14 @@ def _dump(
     definitions: Definitions,
     observer: Observer,
     in_band_bytes: int,
+    hide: Hide | None,
     out: io.BytesIO,
 ) -> Pickled:
     buffers: list[pickle.PickleBuffer] = []
+    if hide is not None:
+        pickler_class = _HIDING[pickler_class]
     pickler = pickler_class(out, protocol=PROTOCOL, buffer_callback=buffers.append)
+    pickler._hide = hide
     pickler._start(main, definitions, observer, arrays.Memory(in_band_bytes))
     # The C implementation's own dump: cloudpickle's rewrites RecursionError into its advice.
     if codec == "pickle":
@@ -309,6 +349,12 @@ def _dump(
         codec, out.getvalue(), buffers, private, pickler._needs, pickler._codes,
         pickler._memory, keep=pickler
     )  # fmt: skip
+
+
+_HIDING: Final[dict[Any, Any]] = {
+    _FastPickler: _HidingFastPickler,
+    _DillPickler: _HidingDillPickler,
+}
 
 
 # --- loading ------------------------------------------------------------------------
@@ -348,6 +394,8 @@ class _References:
                 return importlib.import_module(name)
             case ("definition", key):
                 return self._resolver.definition(key)
+            case ("stub", what, reason, remedy):
+                return Stub(what, reason, remedy)
         raise pickle.UnpicklingError(f"unknown reference {pid!r}")
 
 

@@ -2,27 +2,33 @@
 
 Each variable is pickled on its own while every object it reaches is noted. Where two meet
 in an object, or in overlapping memory, they are pickled again as one. Notebook classes and
-functions are units that others refer to by key. One variable that fails costs itself.
-Runs in the snapshot process; what is done with the payloads is `checkpoint`'s.
+functions are units that others refer to by key. One variable that fails costs itself. What runs
+code of the user's when it is pickled comes last, and is tried in other processes (`trials`): it
+can do no harm to what is pickled already. Runs in the snapshot process; what is done with the payloads is `checkpoint`'s.
 """
 
 from __future__ import annotations
 
+import io
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import aliases, arrays, closed, graphs, kinds, pickling, spool
+from . import aliases, arrays, closed, graphs, healing, hiding, kinds, own_code, spool, trials
 from .arrays import address_of
+from .kinds import type_name
 from .manifest import Skipped
 from .pickling import Pickled
 from .refusals import Unsavable
+from .secrets_rules import Rules
 from .staging import NotStaged
 from .store import BufferRef
 
 TOO_LARGE: Final = "saving it takes more memory than there is"
 FREE_MEMORY: Final = "free memory (`del`), or raise memory_limit"
+
+_NO_RULES: Final = Rules()
 
 # What becomes of a stream between pickling and writing.
 Hold = Callable[[bytes | memoryview], bytes | memoryview]
@@ -38,7 +44,8 @@ class Draft:
     reached_by_call: bool = False  # a C call under way was given one of its objects
     in_band_bytes: int = arrays.IN_BAND_BYTES  # memory below this goes into the stream
     closed: bool = False  # nothing outside holds one of its objects (see `closed`)
-    parts: list[Draft] = field(default_factory=list)  # what it was made of by `together`
+    parts: list[Draft] = field(default_factory=list)  # what it was made of
+    runs_code: bool = False  # pickling it runs code of the user's
 
     @property
     def id(self) -> str:
@@ -61,12 +68,27 @@ class _Known:
         return self.key_by_id.get(id(definition))
 
 
+class _RunsCode(BaseException):
+    """The unit has code of the user's run. No Exception: dill could do nothing better."""
+
+
+@dataclass(frozen=True)
+class Trying:
+    """How what runs code of the user's is tried. `slow`: names that are waited for."""
+
+    slow: Collection[str] = ()
+    began: Callable[[list[str]], None] = lambda _: None  # is told which variables are in hand
+
+
 class _Blind:
     def saw(self, obj: Any) -> None:
         """Sharing does not matter here."""
 
     def opened(self) -> None:
         """Nor does who else holds it."""
+
+    def runs_code(self) -> None:
+        """It may."""
 
     def forget(self) -> None:
         """Nothing was noted."""
@@ -86,22 +108,9 @@ class Partition:
     definitions: _Known = field(default_factory=lambda: _Known({}))
     identities: dict[str, int] = field(default_factory=dict)  # id of each definition, by key
     missed: list[str] = field(default_factory=list)  # variables whose device memory is not staged
-
-
-_module_of: Final[Callable[[type], object]] = type.__dict__["__module__"].__get__
-_name_of: Final[Callable[[type], str]] = type.__dict__["__qualname__"].__get__
-
-
-def type_name(value: Any) -> str:
-    """A type as people write it: `pandas.DataFrame`, `int`."""
-    cls = type(value)
-    try:
-        module, name = _module_of(cls), _name_of(cls)  # and no metaclass's
-    except AttributeError:
-        return "object"
-    if not isinstance(module, str) or module in ("builtins", "__main__"):
-        return name
-    return f"{module.split('.')[0]}.{name}"
+    partly: list[Skipped] = field(default_factory=list)  # parts that are left out of units
+    fatal: dict[str, str] = field(default_factory=dict)  # variables that end or hang processes
+    undecided: list[str] = field(default_factory=list)  # not tried to the end
 
 
 def partition(
@@ -113,6 +122,8 @@ def partition(
     together: Iterable[Collection[str]] = (),
     hold: Hold = spool.in_memory,
     interruptible: bool = False,
+    rules: Rules = _NO_RULES,
+    trying: Trying | None = None,
 ) -> Partition:
     """Pickle `roots` as units; those that reach an object of `in_call` are marked.
 
@@ -122,9 +133,10 @@ def partition(
     `known_bad` names variables that killed or hung an earlier snapshot process; they are
     not touched. `progress` is told which variables are about to be pickled, so that a death
     in here can be blamed. Never raises for a bad variable. `hold` keeps a stream until it is
-    written. `interruptible`: KeyboardInterrupt is raised.
+    written. `interruptible`: KeyboardInterrupt is raised. `rules`: secrets inside of objects.
+    `trying`: None where no process can be forked.
     """
-    return _Partitioner(main, progress, in_call, hold, interruptible).run(
+    return _Partitioner(main, progress, in_call, hold, interruptible, rules, trying).run(
         roots, known_bad, together
     )
 
@@ -137,8 +149,17 @@ class _Partitioner:
         in_call: tuple[Any, ...],
         hold: Hold,
         interruptible: bool,
+        rules: Rules,
+        trying: Trying | None,
     ) -> None:
         self._main = main
+        self._rules = rules
+        self._trying = trying
+        self._postponed: list[Draft] | None = []  # None: code of the user's may run
+        self._order: healing.Order | None = None
+        self._partly: list[Skipped] = []
+        self._fatal: dict[str, str] = {}
+        self._undecided: list[str] = []
         self._hold = hold
         self._interruptible = interruptible
         self._in_call = {id(value) for value in in_call if not kinds.is_leaf(value)}
@@ -184,6 +205,11 @@ class _Partitioner:
         """Observer: what holds the current unit's objects cannot be known."""
         self._open = True
 
+    def runs_code(self) -> None:
+        """Observer: the current unit is for later."""
+        if self._postponed is not None:
+            raise _RunsCode
+
     def forget(self) -> None:
         """Observer: the current unit owns nothing; two others may still meet in what it had.
 
@@ -218,12 +244,17 @@ class _Partitioner:
     ) -> Partition:
         self._count_bindings(roots, known_bad)
         self._queue = _joined(self._first_drafts(roots, known_bad), together)
-        while self._queue:
-            self._pickle(self._queue.pop(0))
-        self._merge(self._meetings.values())
-        self._merge(_overlapping(self._live()))
-        self._merge(self._aliased())
-        self._merge_definition_cycles()
+        self._postponed = [draft for draft in self._queue if draft.runs_code]
+        self._queue = [draft for draft in self._queue if not draft.runs_code]
+        self._pickle_queue()
+        self._merge_all()
+        if self._postponed:
+            self._queue, self._postponed = self._postponed, None
+            if self._trying is not None:
+                self._try(self._trying)
+                self._order = healing.order()
+            self._pickle_queue()
+            self._merge_all()
         units = self._live()
         where = {key: draft.id for draft in units for key in draft.root}
         self._drop_units_without_their_definitions(units, where)
@@ -231,7 +262,59 @@ class _Partitioner:
         identities = {key: oid for oid, key in usable.items()}
         # The picklers know us: a cycle would keep them, and every object that they saw.
         self._drafts, self._meetings, self._owner, self._current = [], {}, {}, None
-        return Partition(units, self._skipped, where, _Known(usable), identities, self._missed)
+        saved = {name for draft in units for name in draft.root}
+        partly = [one for one in dict.fromkeys(self._partly) if one.name in saved]
+        return Partition(
+            units, self._skipped, where, _Known(usable), identities, self._missed, partly,
+            self._fatal, self._undecided,
+        )  # fmt: skip
+
+    def _pickle_queue(self) -> None:
+        while self._queue:
+            self._pickle(self._queue.pop(0))
+
+    def _merge_all(self) -> None:
+        kept = self._owner if self._postponed else None
+        while self._meetings:
+            meetings, self._meetings = self._meetings, {}
+            self._merge(meetings.values(), kept)
+        self._merge(_overlapping(self._live()), kept)
+        self._merge(self._aliased(), kept)
+        self._merge_definition_cycles(kept)
+        if kept is not None:  # what is pickled later may meet them
+            self._owner = {oid: d for oid, d in kept.items() if d.pickled is not None}
+
+    def _try(self, trying: Trying) -> None:
+        """Leave in the queue what can be pickled without harm."""
+        drafts = self._queue
+
+        def attempt(number: int, new_stream: Callable[[], io.BytesIO]) -> str | None:
+            self._skipped, self._queue = [], []
+            self._pickle(drafts[number], new_stream)
+            return self._skipped[0].reason if self._skipped else None
+
+        def began(numbers: list[int]) -> None:
+            trying.began([n for i in numbers if i < len(drafts) for n in sorted(drafts[i].root)])
+
+        patient = [any(name in trying.slow for name in draft.root) for draft in drafts]
+        try:
+            verdicts = trials.run(len(drafts), attempt, patient, began)
+        except OSError as why:
+            verdicts = [trials.Verdict(str(why))] * len(drafts)
+        trying.began([])
+        self._queue = []
+        for draft, verdict in zip(drafts, verdicts, strict=True):
+            # What it raised may be raised again, and then it is told with a remedy.
+            if not (verdict.fatal or verdict.undecided):
+                self._queue.append(draft)
+                continue
+            for name, value in draft.root.items():
+                reason = verdict.reason or trials.UNDECIDED
+                self._skipped.append(Skipped(name, type_name(value), reason))
+                if verdict.fatal:
+                    self._fatal[name] = reason
+                else:
+                    self._undecided.append(name)
 
     def _count_bindings(self, roots: dict[str, Any], known_bad: dict[str, Skipped]) -> None:
         """References from our table, and from names by which a unit is found to be touched.
@@ -258,6 +341,9 @@ class _Partitioner:
             if name in known_bad:
                 self._skipped.append(known_bad[name])
                 continue
+            wild = own_code.is_wild(value)
+            if wild:
+                self._progress([name])
             leaf = kinds.is_leaf(value)
             draft = None if leaf else drafts.get(id(value))
             if draft is None:
@@ -267,7 +353,7 @@ class _Partitioner:
                     reason = f"its type cannot be looked at: {one_line(why)}"
                     self._skipped.append(Skipped(name, type_name(value), reason))
                     continue
-                draft = Draft(kind, {})
+                draft = Draft(kind, {}, runs_code=wild)
                 drafts[-len(drafts) - 1 if leaf else id(value)] = draft
             draft.root[name] = value
             if draft.kind in ("function", "class"):
@@ -278,15 +364,21 @@ class _Partitioner:
     def _live(self) -> list[Draft]:
         return [draft for draft in self._drafts if draft.pickled is not None]
 
-    def _pickle(self, draft: Draft) -> None:
+    def _pickle(self, draft: Draft, new_stream: Callable[[], io.BytesIO] = io.BytesIO) -> None:
         self._progress(sorted(draft.root))
         self._current = draft
         self._owned_before = len(self._owner)
         self._objects, self._again, self._open = [], {}, False
         try:
-            draft.pickled = pickling.dump(draft.root, self._main, self, self, draft.in_band_bytes)
+            draft.pickled, partly = hiding.dump(
+                draft.root, self._main, self, self, self._rules, draft.in_band_bytes, new_stream
+            )
+            self._partly += partly
             draft.pickled.stream = self._hold(draft.pickled.stream)
             draft.closed = self._is_closed(draft)
+        except _RunsCode:
+            self._postpone(draft)
+            return
         except Unsavable as why:
             if isinstance(why, NotStaged):
                 self._missed += draft.root
@@ -299,7 +391,18 @@ class _Partitioner:
             if self._interruptible and isinstance(why, KeyboardInterrupt):
                 raise
             self._skip(draft, f"saving it failed: {one_line(why)}", None)
+        finally:
+            if self._order is not None:
+                self._order.restore()
         self._drafts.append(draft)
+
+    def _postpone(self, draft: Draft) -> None:
+        self.forget()
+        if draft.parts:  # most of them may be harmless
+            self._queue += draft.parts
+        elif self._postponed is not None:
+            draft.runs_code = True
+            self._postponed.append(draft)
 
     def _is_closed(self, draft: Draft) -> bool:
         pickled = draft.pickled
@@ -317,13 +420,21 @@ class _Partitioner:
         draft.pickled = None
         self.forget()
         if draft.parts:  # perhaps they share nothing any more, and one is to blame
-            self._queue += draft.parts
+            self._queue += [part for part in draft.parts if not part.runs_code]
+            for part in draft.parts:
+                if part.runs_code:
+                    self._skip(part, reason, remedy)
             return
         for name, value in draft.root.items():
             self._skipped.append(Skipped(name, type_name(value), reason, remedy))
 
-    def _merge(self, meetings: Iterable[tuple[Draft, Draft]]) -> None:
-        """Pickle again, as one, the drafts that are connected by meetings."""
+    def _merge(
+        self, meetings: Iterable[tuple[Draft, Draft]], kept: dict[int, Draft] | None
+    ) -> None:
+        """Pickle again, as one, the drafts that are connected by meetings.
+
+        `kept` is told who owns what; None: nobody asks again.
+        """
         groups = graphs.components(
             (a, b) for a, b in meetings if a.pickled is not None and b.pickled is not None
         )
@@ -334,6 +445,13 @@ class _Partitioner:
                 {name: value for draft in group for name, value in draft.root.items()},
                 in_band_bytes=min(draft.in_band_bytes for draft in group),
             )
+            if any(draft.runs_code for draft in group):  # that may go wrong the second time
+                merged.parts = [
+                    Draft(
+                        d.kind, dict(d.root), in_band_bytes=d.in_band_bytes, runs_code=d.runs_code
+                    )
+                    for d in group
+                ]
             gone = {id(draft) for draft in group}
             self._drafts = [draft for draft in self._drafts if id(draft) not in gone]
             for draft in group:
@@ -341,8 +459,9 @@ class _Partitioner:
                 draft.root, draft.parts = {}, []  # references that nobody would account for
             self._owner = {}  # ids may be reused from here on; meetings are complete
             self._pickle(merged)
-            while self._queue:
-                self._pickle(self._queue.pop(0))
+            self._pickle_queue()
+            if kept is not None:
+                kept.update(self._owner)
 
     def _aliased(self) -> Iterator[tuple[Draft, Draft]]:
         """Units that share memory which only addresses tell, and which have to keep it."""
@@ -351,7 +470,7 @@ class _Partitioner:
             live[first].in_band_bytes = live[second].in_band_bytes = 0
             yield live[first], live[second]
 
-    def _merge_definition_cycles(self) -> None:
+    def _merge_definition_cycles(self, kept: dict[int, Draft] | None) -> None:
         """Definitions that need each other cannot be loaded one after the other."""
         while True:
             live = self._live()
@@ -364,7 +483,7 @@ class _Partitioner:
             cycles = [cycle for cycle in graphs.strong_components(live, needs) if len(cycle) > 1]
             if not cycles:
                 return
-            self._merge([(cycle[0], other) for cycle in cycles for other in cycle[1:]])
+            self._merge([(cycle[0], other) for cycle in cycles for other in cycle[1:]], kept)
 
     def _drop_units_without_their_definitions(
         self, units: list[Draft], where: dict[str, str]
