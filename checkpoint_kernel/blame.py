@@ -64,11 +64,11 @@ class Blame:
         news, self._news = self._news, []
         return news
 
-    def acquit(self, saved: Collection[str]) -> None:
+    def acquit(self, saved: Collection[str], undecided: Collection[str] = ()) -> None:
         """A checkpoint succeeded: a kill before it was about something else."""
         self._killed_with = []
         for found in (self._variables, self._frames):
-            for name in [name for name, one in found.items() if one.on_trial]:
+            for name in [n for n, one in found.items() if one.on_trial and n not in undecided]:
                 del found[name]
                 if name in saved:
                     self._news.append(f"{name} is saved again.")
@@ -112,10 +112,16 @@ class Blame:
         what = ", ".join(in_hand) or "the checkpoint"
         return f"saving {what} ended the snapshot process ({ended.text})"
 
-    def convict(self, reasons: dict[str, str], live: dict[str, Any]) -> None:
-        """What has ended or hung a process of its own; the checkpoint is made without it."""
-        for name, reason in reasons.items():
-            self._leave_out([name], reason, live, math.inf)
+    def convict(
+        self, fatal: dict[str, str], costly: dict[str, str], live: dict[str, Any], now: float
+    ) -> None:
+        """What has ended or hung a process of its own, and what failed there after long.
+
+        The checkpoint is made without them; the latter are tried again after a while.
+        """
+        for reasons, since in ((fatal, math.inf), (costly, now)):
+            for name, reason in reasons.items():
+                self._leave_out([name], reason, live, since)
 
     def _is_suspected(self, names: list[str]) -> bool:
         suspects = {**self._variables, **self._frames}

@@ -424,7 +424,9 @@ class Checkpointer:
             self._in_hand = report["trying"]
             self._idle.begin(False)
         if "fatal" in report:
-            self._blame.convict(report["fatal"], self._shell.user_ns)
+            self._blame.convict(
+                report["fatal"], report["costly"], self._shell.user_ns, time.monotonic()
+            )
         if "partial" in report:  # published already, with what follows as `pending`
             self._seq, self.parent = report["partial"]
         if "committed" in report:
@@ -507,7 +509,7 @@ class Checkpointer:
         settled.carried_units = len(facts.proved.units)
         self._said.clear()
         self._failures, self._retry_at = 0, 0.0
-        self._blame.acquit(newest.names)
+        self._blame.acquit(newest.names, self._slow)
         self._announce(*self._blame.news())
         self._recorder.update(checkpoint=newest.id, checkpoint_time=newest.time)
 
@@ -590,8 +592,8 @@ def write(
         facts.proved.together, hold, interruptible, selected.rules,
         units.Trying(facts.slow, trying) if forks else None,
     )  # fmt: skip
-    if partition.fatal:
-        report(fatal=partition.fatal)
+    if partition.fatal or partition.costly:
+        report(fatal=partition.fatal, costly=partition.costly)
     frames = locals_unit.drafts(
         facts.position.frames, shell.user_ns, partition, facts.bad_frames,
         lambda names: progress(names, locals_unit.HANG_LIMIT_S), selected.rules,

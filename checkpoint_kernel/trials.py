@@ -40,6 +40,10 @@ _AT_ONCE: Final = 4
 _POLL_S: Final = 0.02
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
+# Pickles a unit into streams of that kind. Says why it fails, the remedy, and whether device memory
+# was missed.
+Attempt = Callable[[int, Callable[[], io.BytesIO]], tuple[str | None, str | None, bool]]
+
 UNDECIDED: Final = "saving it takes long: it is tried again, for longer"
 
 
@@ -48,7 +52,10 @@ class Verdict:
     """What became of one unit. `reason`: why it cannot be saved; None: it can."""
 
     reason: str | None = None
+    remedy: str | None = None
+    missed: bool = False  # device memory that was not staged
     fatal: bool = False  # it ended or hung its process, and is going to do so again
+    costly: bool = False  # it failed, and took long
     undecided: bool = False
 
 
@@ -61,6 +68,7 @@ class _Probe:
     since: float
     moved: float  # when it last did something
     wrote: float  # when it last wrote something
+    room_bytes: int
     overtaken: bool = False
     seen: tuple[int, int] = (0, 0)  # CPU ticks, bytes written
     buffered: bytes = b""
@@ -68,13 +76,13 @@ class _Probe:
 
 def run(
     count: int,
-    attempt: Callable[[int, Callable[[], io.BytesIO]], str | None],
+    attempt: Attempt,
     patient: Sequence[bool],
     began: Callable[[list[int]], None],
 ) -> list[Verdict]:
-    """Try the units 0 to `count` - 1; `attempt` runs in a probe and says why a unit fails.
+    """Try the units 0 to `count` - 1; `attempt` runs in a probe.
 
-    `attempt` writes to streams of the kind that it is given. `patient`: units that are waited for
+    `patient`: units that are waited for
     as long as they make progress. `began` is told which are in hand. Raises OSError where no
     process can be forked.
     """
@@ -85,7 +93,7 @@ class _Trials:
     def __init__(
         self,
         count: int,
-        attempt: Callable[[int, Callable[[], io.BytesIO]], str | None],
+        attempt: Attempt,
         patient: Sequence[bool],
         began: Callable[[list[int]], None],
     ) -> None:
@@ -100,7 +108,7 @@ class _Trials:
             room_bytes = memory.room_bytes(None)
         else:
             room_bytes = max(soft - memory.data_bytes(), 0)
-        self._room_bytes = room_bytes // _AT_ONCE
+        self._room_bytes = room_bytes  # of all probes together
 
     def run(self) -> list[Verdict]:
         try:
@@ -131,16 +139,17 @@ class _Trials:
     def _fork(self, first: int) -> None:
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         shared = mmap.mmap(-1, mmap.PAGESIZE)
+        room_bytes = (self._room_bytes - sum(probe.room_bytes for probe in self._probes)) // 2
         pid = snapshot.bare_fork()
         if pid == 0:
-            snapshot.leave_after(lambda: self._probe(first, write_fd, shared))
+            snapshot.leave_after(lambda: self._probe(first, write_fd, shared, room_bytes))
         os.close(write_fd)
         if pid < 0:
             os.close(read_fd)
             raise OSError("no process could be forked to try what runs your code")
         os.set_blocking(read_fd, False)
         now = time.monotonic()
-        self._probes.append(_Probe(pid, read_fd, shared, first, now, now, now))
+        self._probes.append(_Probe(pid, read_fd, shared, first, now, now, now, room_bytes))
         self._next = len(self._verdicts)  # it goes on to the end, unless it is overtaken
         self._tell()
 
@@ -205,8 +214,10 @@ class _Trials:
                 probe.buffered += data
         *lines, probe.buffered = probe.buffered.split(b"\n")
         for line in lines:
-            number, reason = json.loads(line)
-            self._verdicts[number] = Verdict(reason)
+            number, reason, remedy, missed = json.loads(line)
+            took_s = time.monotonic() - probe.since
+            costly = reason is not None and took_s > _OVERTAKEN_S
+            self._verdicts[number] = Verdict(reason, remedy, missed, costly=costly)
             if not probe.overtaken:
                 probe.number = number + 1
                 probe.since = probe.moved = probe.wrote = time.monotonic()
@@ -231,18 +242,18 @@ class _Trials:
 
     # --- in the probe -------------------------------------------------------------------
 
-    def _probe(self, first: int, status_fd: int, shared: mmap.mmap) -> None:
+    def _probe(self, first: int, status_fd: int, shared: mmap.mmap, room_bytes: int) -> None:
         os.setpgid(0, 0)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        soft = memory.data_bytes() + self._room_bytes
+        soft = memory.data_bytes() + room_bytes
         if self._hard != resource.RLIM_INFINITY:
             soft = min(soft, self._hard)
         # Whoever has hooked into fork may have set another one.
         resource.setrlimit(resource.RLIMIT_DATA, (soft, self._hard))
         for number in range(first, len(self._verdicts)):
-            reason = self._attempt(number, lambda: _Counted(shared))
-            os.write(status_fd, json.dumps([number, reason]).encode() + b"\n")
+            told = self._attempt(number, lambda: _Counted(shared))
+            os.write(status_fd, json.dumps([number, *told]).encode() + b"\n")
             if shared[8]:
                 break
 

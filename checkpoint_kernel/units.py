@@ -110,6 +110,7 @@ class Partition:
     missed: list[str] = field(default_factory=list)  # variables whose device memory is not staged
     partly: list[Skipped] = field(default_factory=list)  # parts that are left out of units
     fatal: dict[str, str] = field(default_factory=dict)  # variables that end or hang processes
+    costly: dict[str, str] = field(default_factory=dict)  # variables that fail after long
     undecided: list[str] = field(default_factory=list)  # not tried to the end
 
 
@@ -159,6 +160,7 @@ class _Partitioner:
         self._order: healing.Order | None = None
         self._partly: list[Skipped] = []
         self._fatal: dict[str, str] = {}
+        self._costly: dict[str, str] = {}
         self._undecided: list[str] = []
         self._hold = hold
         self._interruptible = interruptible
@@ -266,7 +268,7 @@ class _Partitioner:
         partly = [one for one in dict.fromkeys(self._partly) if one.name in saved]
         return Partition(
             units, self._skipped, where, _Known(usable), identities, self._missed, partly,
-            self._fatal, self._undecided,
+            self._fatal, self._costly, self._undecided,
         )  # fmt: skip
 
     def _pickle_queue(self) -> None:
@@ -288,10 +290,14 @@ class _Partitioner:
         """Leave in the queue what can be pickled without harm."""
         drafts = self._queue
 
-        def attempt(number: int, new_stream: Callable[[], io.BytesIO]) -> str | None:
-            self._skipped, self._queue = [], []
+        def attempt(
+            number: int, new_stream: Callable[[], io.BytesIO]
+        ) -> tuple[str | None, str | None, bool]:
+            self._skipped, self._missed = [], []
             self._pickle(drafts[number], new_stream)
-            return self._skipped[0].reason if self._skipped else None
+            for one in self._skipped:
+                return one.reason, one.remedy, bool(self._missed)
+            return None, None, False
 
         def began(numbers: list[int]) -> None:
             trying.began([n for i in numbers if i < len(drafts) for n in sorted(drafts[i].root)])
@@ -304,17 +310,17 @@ class _Partitioner:
         trying.began([])
         self._queue = []
         for draft, verdict in zip(drafts, verdicts, strict=True):
-            # What it raised may be raised again, and then it is told with a remedy.
-            if not (verdict.fatal or verdict.undecided):
+            if verdict.reason is None:
                 self._queue.append(draft)
-                continue
-            for name, value in draft.root.items():
-                reason = verdict.reason or trials.UNDECIDED
-                self._skipped.append(Skipped(name, type_name(value), reason))
-                if verdict.fatal:
-                    self._fatal[name] = reason
-                else:
-                    self._undecided.append(name)
+            else:
+                self._leave_out(draft, verdict, verdict.reason)
+
+    def _leave_out(self, draft: Draft, verdict: trials.Verdict, reason: str) -> None:
+        self._skip(draft, reason, verdict.remedy)
+        self._missed += draft.root if verdict.missed else ()
+        self._undecided += draft.root if verdict.undecided else ()
+        self._fatal |= dict.fromkeys(draft.root, reason) if verdict.fatal else {}
+        self._costly |= dict.fromkeys(draft.root, reason) if verdict.costly else {}
 
     def _count_bindings(self, roots: dict[str, Any], known_bad: dict[str, Skipped]) -> None:
         """References from our table, and from names by which a unit is found to be touched.
