@@ -47,7 +47,10 @@ def dump(
         observer.forget()
         raise Unsavable("text", _TWICE)
     partly = [
-        _named(name, part.value, part.reason) for name, found in parts.items() for part in found
+        _named(name, part.value, part.reason)
+        for name, found in parts.items()
+        for part in found
+        if id(part.value) in hide.hit  # and not in what is saved by its name
     ]
     partly += [_named(name, obj, why) for name in watched for obj, why in hide.met]
     return pickled, list(dict.fromkeys(partly))
@@ -74,12 +77,14 @@ class _Hide:
         self._after = {(id(p.key), id(p.value)): p for p in parts if p.key is not None}
         self._rules = rules
         self._before = 0
+        self.hit: set[int] = set()  # ids of parts that were there
         self.met: list[tuple[Any, str]] = []  # secrets that are no `parts`
 
     def __call__(self, obj: Any) -> tuple[str, str, str] | None:
         before, self._before = self._before, id(obj)
         part = self._anywhere.get(id(obj)) or self._after.get((before, id(obj)))
         if part is not None:
+            self.hit.add(id(obj))
             return (kinds.type_name(obj), part.reason, secrets_rules.REMEDY)
         text = secrets_rules.text_of(obj)
         reason = self._rules.in_text(text) if text else None

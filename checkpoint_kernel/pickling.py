@@ -8,9 +8,11 @@ objects form a unit is decided in `units`.
 
 from __future__ import annotations
 
+import collections
 import functools
 import importlib
 import io
+import os
 import pickle
 import sys
 import types
@@ -251,8 +253,20 @@ class _Reductions:
         return (rebuild.new_class, (reduced[0], *arguments), *reduced[2:])
 
 
+def _reduce_environment(environment: os._Environ[str]) -> Any:
+    """The process's own is that of whoever loads it: what is in it is never saved."""
+    for name in ("environ", "environb"):
+        if environment is getattr(os, name, None):
+            return (getattr, (os, name))
+    return environment.__reduce_ex__(PROTOCOL)
+
+
 class _FastPickler(_Reductions, cloudpickle.Pickler):  # type: ignore[misc]
     """The C pickler."""
+
+    dispatch_table = collections.ChainMap(
+        {type(os.environ): _reduce_environment}, cloudpickle.Pickler.dispatch_table
+    )
 
     def reducer_override(self, obj: Any) -> Any:
         return self._reduce(obj)
