@@ -13,11 +13,13 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 _USED: Final = frozenset(
-    {"os", "posix", "posixpath", "pickle", "_pickle", "copyreg", "io", "_io", "json", "json.encoder",
+    {"os", "posix", "posixpath", "pickle", "_pickle", "copyreg", "io", "_io", "json",
+     "json.encoder",
      "struct", "signal", "time", "hashlib", "_hashlib", "hmac", "errno", "select", "types",
      "builtins", "functools", "itertools", "operator", "dataclasses", "contextlib", "ctypes",
      "mmap", "resource", "linecache", "platform", "pathlib", "secrets", "fcntl", "shutil",
@@ -67,9 +69,9 @@ class Order:
 
 def _put_back(now: dict[str, Any], content: dict[str, Any]) -> None:
     for name in now.keys() - content.keys() - _PASSING:
-        if not name.startswith("__"):  # a submodule that was imported meanwhile stays
-            if not isinstance(now[name], ModuleType):
-                del now[name]
+        # A submodule that was imported meanwhile stays.
+        if not (name.startswith("__") or type(now[name]) is ModuleType):
+            del now[name]
     for name, value in content.items():
         if now.get(name, content) is not value:
             now[name] = value
@@ -78,7 +80,7 @@ def _put_back(now: dict[str, Any], content: dict[str, Any]) -> None:
 def order() -> Order:
     """As things are now."""
     try:
-        directory = os.getcwd()
+        directory = str(Path.cwd())
     except OSError:  # somebody has removed it
         directory = None
     loaded = dict(sys.modules)

@@ -71,7 +71,8 @@ def kind_of(cls: type) -> int:
         and issubclass(cls, leaf)
         for module, name in _LEAVES_BY_NAME
     ):
-        kind = ATOMIC if _is_immutable(cls) else LEAF
+        immutable = _is_immutable(cls)
+        kind = ATOMIC if immutable else CUSTOM if own_code.runs(cls) else LEAF
     else:
         kind = CUSTOM if own_code.runs(cls) else PLAIN
     known[cls] = kind

@@ -18,7 +18,7 @@ import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import cloudpickle
 import dill
@@ -264,7 +264,7 @@ def _reduce_environment(environment: os._Environ[str]) -> Any:
 class _FastPickler(_Reductions, cloudpickle.Pickler):  # type: ignore[misc]
     """The C pickler."""
 
-    dispatch_table = collections.ChainMap(
+    dispatch_table: ClassVar[Any] = collections.ChainMap(
         {type(os.environ): _reduce_environment}, cloudpickle.Pickler.dispatch_table
     )
 

@@ -4,7 +4,8 @@ Each variable is pickled on its own while every object it reaches is noted. Wher
 in an object, or in overlapping memory, they are pickled again as one. Notebook classes and
 functions are units that others refer to by key. One variable that fails costs itself. What runs
 code of the user's when it is pickled comes last, and is tried in other processes (`trials`): it
-can do no harm to what is pickled already. Runs in the snapshot process; what is done with the payloads is `checkpoint`'s.
+can do no harm to what is pickled already.
+Runs in the snapshot process; what is done with the payloads is `checkpoint`'s.
 """
 
 from __future__ import annotations
@@ -15,7 +16,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import aliases, arrays, closed, graphs, healing, hiding, kinds, own_code, spool, trials
+from . import (
+    aliases,
+    arrays,
+    closed,
+    graphs,
+    healing,
+    hiding,
+    kinds,
+    own_code,
+    shield,
+    spool,
+    trials,
+)
 from .arrays import address_of
 from .kinds import type_name
 from .manifest import Skipped
@@ -253,8 +266,11 @@ class _Partitioner:
         if self._postponed:
             self._queue, self._postponed = self._postponed, None
             if self._trying is not None:
+                over = shield.Shield(_memory_of(self._live()))
                 self._try(self._trying)
                 self._order = healing.order()
+                self._pickle_queue()
+                over.put_back()
             self._pickle_queue()
             self._merge_all()
         units = self._live()
@@ -553,6 +569,16 @@ def one_line(why: BaseException) -> str:
 
 
 # --- memory -------------------------------------------------------------------------
+
+
+def _memory_of(drafts: list[Draft]) -> Iterator[tuple[int, int]]:
+    """Addresses and lengths of the buffers beside the streams; of those that can be written to."""
+    for draft in drafts:
+        for buffer in draft.pickled.buffers if draft.pickled is not None else ():
+            raw = buffer.raw()
+            address = None if raw.readonly else address_of(raw)
+            if address is not None:
+                yield address, raw.nbytes
 
 
 def _overlapping(drafts: list[Draft]) -> Iterator[tuple[Draft, Draft]]:

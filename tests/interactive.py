@@ -52,7 +52,8 @@ def save(
     )  # fmt: skip
     facts = Facts(
         template=template, position=position, known_bad=known_bad or {}, bad_frames={},
-        exclude=exclude, include=include, keep=20, root=store.directory.parent, store_limit_bytes=None,
+        exclude=exclude, include=include, keep=20, root=store.directory.parent,
+        store_limit_bytes=None,
     )  # fmt: skip
     checkpoint.write(facts, shell, store, lambda **_: None, lambda _: None)
     return store.manifests()[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import interactive
 import pytest
@@ -65,7 +65,7 @@ def test_include_saves_what_looks_like_a_secret_and_exclude_wins_over_it() -> No
 
 
 class TestEnvironment:
-    ENVIRONMENT = {
+    ENVIRONMENT: ClassVar = {
         "OPENAI_API_KEY": KEY, "HOME": "/home/somebody", "LOGIN_PASSWORD": "password",
         "PIN_SECRET": "12345678", "SHORT_TOKEN": "abc", "MODE": "production",
         "GOOGLE_APPLICATION_CREDENTIALS": "/etc/key.json",
@@ -208,7 +208,7 @@ class TestSaving:
         saved = Saved(tmp_path, "import os\nenvironment = os.environ\npair = [os.environ, 1]")
         assert not saved.holds("SOME_API_KEY")
         assert saved.back()["environment"] is os.environ
-        assert not (saved.skipped or saved.partly)
+        assert saved.skipped == saved.partly == {}
 
     def test_a_common_word_as_a_secret_spoils_nothing_else(self, tmp_path: Path) -> None:
         saved = Saved(tmp_path, "secret_santa = 'Christmas'; days = ['Christmas', 'Easter']")
@@ -228,7 +228,7 @@ class TestSaving:
         back = saved.back()
         assert (back["config"], back["api_key"]) == ({"password": "hunter2"}, "sk-12345678")
         assert back["other"] == ["sk-12345678"]
-        assert not (saved.skipped or saved.partly)
+        assert saved.skipped == saved.partly == {}
 
     def test_two_that_share_an_object_with_a_secret_share_it_afterwards(
         self, tmp_path: Path
