@@ -15,7 +15,7 @@ from typing import Any, Final
 # What pickle looks up on an object, and what it asks containers for.
 _HOOKS: Final = frozenset(
     {"__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__",
-     "__getattribute__", "__getattr__", "__class__", "__dict__", "__buffer__"}
+     "__getattribute__", "__getattr__", "__class__", "__buffer__"}
 )  # fmt: skip
 _OF_CONTAINERS: Final = frozenset({"__iter__", "items", "__len__"})
 _OF_METACLASSES: Final = frozenset(
@@ -57,7 +57,8 @@ def is_users(module: object) -> bool:
 def _defines(cls: type, hooks: frozenset[str]) -> bool:
     for base in _mro_of(cls):
         attributes = _dict_of(base)
+        own = not hooks.isdisjoint(attributes) or type(attributes.get("__dict__")) is property
         # A class statement always writes down __module__; most classes have no hook at all.
-        if not hooks.isdisjoint(attributes) and is_users(attributes.get("__module__")):
+        if own and is_users(attributes.get("__module__")):
             return True
     return False
