@@ -1,7 +1,7 @@
 """Puts the snapshot process right after code of the user's has run in it.
 
-Working directory, collector, recursion limit, signal handlers, streams, loaded modules, and what
-the modules that save are made of. Descriptors and other people's objects are not covered.
+Working directory, collector, recursion limit, signal handlers, loaded modules, the notebook's
+names, and what the modules that save are made of. Descriptors and other objects are not covered.
 """
 
 from __future__ import annotations
@@ -41,13 +41,12 @@ class Order:
     recursion_limit: int
     handlers: tuple[Any, ...]
     loaded: dict[str, ModuleType]
-    contents: list[tuple[ModuleType, dict[str, Any]]]
+    contents: list[tuple[dict[str, Any], dict[str, Any]]]  # of modules, and what it was
 
     def restore(self) -> None:
         """For the snapshot process only: there the garbage collector is off."""
         # First: what follows makes use of it.
-        for module, content in self.contents:
-            now = vars(module)
+        for now, content in self.contents:
             if not (
                 len(now) == len(content) and all(map(operator.is_, now.values(), content.values()))
             ):
@@ -77,8 +76,8 @@ def _put_back(now: dict[str, Any], content: dict[str, Any]) -> None:
             now[name] = value
 
 
-def order() -> Order:
-    """As things are now."""
+def order(main: dict[str, Any]) -> Order:
+    """As things are now. `main`: the notebook's namespace."""
     try:
         directory = str(Path.cwd())
     except OSError:  # somebody has removed it
@@ -86,7 +85,7 @@ def order() -> Order:
     loaded = dict(sys.modules)
     ours = (__package__ or "") + "."
     watched = [
-        module
+        vars(module)
         for name, module in loaded.items()
         if type(module) is ModuleType and (name in _USED or name.startswith(ours))
     ]
@@ -95,5 +94,5 @@ def order() -> Order:
         sys.getrecursionlimit(),
         tuple(map(signal.getsignal, _SIGNALS)),
         loaded,
-        [(module, dict(vars(module))) for module in watched],
+        [(content, dict(content)) for content in [main, *watched]],
     )

@@ -267,8 +267,8 @@ class _Partitioner:
             self._queue, self._postponed = self._postponed, None
             if self._trying is not None:
                 over = shield.Shield(_memory_of(self._live()))
+                self._order = healing.order(self._main)
                 self._try(self._trying)
-                self._order = healing.order()
                 self._pickle_queue()
                 over.put_back()
             self._pickle_queue()

@@ -56,6 +56,7 @@ ENDS = {
 PASSES = {
     "prints": "print('NOISE'); print('NOISE', file=sys.stderr); os.write(1, b'NOISE')",
     "deletes": "globals().pop('numbers', None); globals().pop('zoo', None)",
+    "clears_all": "globals().clear()",
     "clears": "frame.drop(columns='a', inplace=True); nested['deep'].clear(); small[:] = 0",
     "moves": "os.chdir('/'); gc.enable(); sys.setrecursionlimit(60)",
     "forgets_modules": "[sys.modules.pop(n) for n in ('json', 'pickle', 'dill', 'numpy')]",

@@ -243,7 +243,8 @@ class TestItComesLast:
 
 def test_what_it_did_to_the_process_is_put_right(tmp_path: Any) -> None:
     def work(report: snapshot.Report) -> None:
-        order = healing.order()
+        names = {"x": 1}
+        order = healing.order(names)
         import json
         import pickle
 
@@ -253,10 +254,11 @@ def test_what_it_did_to_the_process_is_put_right(tmp_path: Any) -> None:
         os.chdir("/")
         real = json.dumps, pickle.Pickler, os.fsync
         json.dumps = pickle.Pickler = os.fsync = None  # type: ignore[assignment,misc]
-        del sys.modules["json"]
+        del sys.modules["json"], names["x"]
         order.restore()
         report(
             modules=[json.dumps, pickle.Pickler, os.fsync] == list(real) and "json" in sys.modules,
+            names=names,
             collecting=gc.isenabled(),
             limit=sys.getrecursionlimit() > 60,
             alarm=signal.getsignal(signal.SIGALRM) == signal.SIG_DFL,
@@ -273,7 +275,7 @@ def test_what_it_did_to_the_process_is_put_right(tmp_path: Any) -> None:
     *_, told = snapshot.read_status(child)
     snapshot.close(child)
     assert told == {
-        "modules": True, "collecting": False, "limit": True, "alarm": True,
+        "modules": True, "names": {"x": 1}, "collecting": False, "limit": True, "alarm": True,
         "directory": str(tmp_path),
     }  # fmt: skip
 
