@@ -424,6 +424,8 @@ class Checkpointer:
             self._in_hand = report["trying"]
             self._idle.begin(False)
         if "fatal" in report:
+            killed = self._recorder.flight.snapshots_killed + report["killed"]
+            self._recorder.update(snapshots_killed=killed)
             self._blame.convict(
                 report["fatal"], report["costly"], self._shell.user_ns, time.monotonic()
             )
@@ -593,7 +595,7 @@ def write(
         units.Trying(facts.slow, trying) if forks else None,
     )  # fmt: skip
     if partition.fatal or partition.costly:
-        report(fatal=partition.fatal, costly=partition.costly)
+        report(fatal=partition.fatal, costly=partition.costly, killed=partition.killed)
     frames = locals_unit.drafts(
         facts.position.frames, shell.user_ns, partition, facts.bad_frames,
         lambda names: progress(names, locals_unit.HANG_LIMIT_S), selected.rules,

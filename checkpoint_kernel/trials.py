@@ -44,6 +44,10 @@ _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 # was missed.
 Attempt = Callable[[int, Callable[[], io.BytesIO]], tuple[str | None, str | None, bool]]
 
+_KILLED: Final = (
+    "the process that tried to save it was killed, perhaps for want of memory; it is tried again "
+    "now and then"
+)
 UNDECIDED: Final = "saving it takes long: it is tried again, for longer"
 
 
@@ -56,6 +60,7 @@ class Verdict:
     missed: bool = False  # device memory that was not staged
     fatal: bool = False  # it ended or hung its process, and is going to do so again
     costly: bool = False  # it failed, and took long
+    killed: bool = False  # SIGKILL: the OOM killer's, perhaps
     undecided: bool = False
 
 
@@ -171,7 +176,10 @@ class _Trials:
             return
         if ended is not None:
             reason = f"saving it crashed the snapshot process ({ended.text})"
-            self._give_up(probe, Verdict(reason, fatal=True))
+            verdict = Verdict(reason, fatal=True)
+            if ended.killed:  # perhaps not by itself
+                verdict = Verdict(_KILLED, costly=True, killed=True)
+            self._give_up(probe, verdict)
             return
         if self._is_done(probe):
             return  # it is about to leave

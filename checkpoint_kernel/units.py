@@ -125,6 +125,7 @@ class Partition:
     fatal: dict[str, str] = field(default_factory=dict)  # variables that end or hang processes
     costly: dict[str, str] = field(default_factory=dict)  # variables that fail after long
     undecided: list[str] = field(default_factory=list)  # not tried to the end
+    killed: int = 0  # processes that tried something, by SIGKILL
 
 
 def partition(
@@ -175,6 +176,7 @@ class _Partitioner:
         self._fatal: dict[str, str] = {}
         self._costly: dict[str, str] = {}
         self._undecided: list[str] = []
+        self._killed = 0
         self._hold = hold
         self._interruptible = interruptible
         self._in_call = {id(value) for value in in_call if not kinds.is_leaf(value)}
@@ -284,7 +286,7 @@ class _Partitioner:
         partly = [one for one in dict.fromkeys(self._partly) if one.name in saved]
         return Partition(
             units, self._skipped, where, _Known(usable), identities, self._missed, partly,
-            self._fatal, self._costly, self._undecided,
+            self._fatal, self._costly, self._undecided, self._killed,
         )  # fmt: skip
 
     def _pickle_queue(self) -> None:
@@ -335,6 +337,7 @@ class _Partitioner:
         self._skip(draft, reason, verdict.remedy)
         self._missed += draft.root if verdict.missed else ()
         self._undecided += draft.root if verdict.undecided else ()
+        self._killed += verdict.killed
         self._fatal |= dict.fromkeys(draft.root, reason) if verdict.fatal else {}
         self._costly |= dict.fromkeys(draft.root, reason) if verdict.costly else {}
 

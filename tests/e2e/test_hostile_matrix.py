@@ -32,7 +32,7 @@ ENDS = {
     "aborts": ("os.abort()", "SIGABRT"),
     "exits": ("os._exit(3)", "exit code 3"),
     "exits_well": ("os._exit(0)", "exit code 0"),
-    "kills": ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+    "kills": ("os.kill(os.getpid(), signal.SIGKILL)", "was killed"),
     "terminates": ("os.kill(os.getpid(), signal.SIGTERM)", "SIGTERM"),
     "stops": ("os.kill(os.getpid(), signal.SIGSTOP)", "SIGSTOP"),
     "alarms": ("signal.alarm(1); time.sleep(60)", "SIGALRM"),

@@ -76,6 +76,10 @@ class TestTrials:
         assert [before, *after] == [Verdict()] * 3
         assert bad == Verdict(f"saving it crashed the snapshot process ({how})", fatal=True)
 
+    def test_one_that_was_killed_may_be_innocent(self) -> None:
+        found, after = verdicts(lambda _: os.kill(os.getpid(), signal.SIGKILL), good)
+        assert (found.fatal, found.costly, found.killed, after) == (False, True, True, Verdict())
+
     def test_one_that_fails_fails_alone_and_its_process_goes_on(self) -> None:
         assert verdicts(good, lambda _: "no", good) == [Verdict(), Verdict("no"), Verdict()]
 
