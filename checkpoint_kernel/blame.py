@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from . import locals_unit, namespace, snapshot, units
+from . import hung, locals_unit, namespace, snapshot, units
 from .manifest import Skipped
 
 # A suspect is tried again after so long, then after twice as long each time it ends badly.
@@ -64,24 +64,35 @@ class Blame:
         news, self._news = self._news, []
         return news
 
-    def acquit(self, saved: Collection[str]) -> None:
+    def acquit(self, saved: Collection[str], undecided: Collection[str] = ()) -> None:
         """A checkpoint succeeded: a kill before it was about something else."""
         self._killed_with = []
         for found in (self._variables, self._frames):
-            for name in [name for name, one in found.items() if one.on_trial]:
+            for name in [n for n, one in found.items() if one.on_trial and n not in undecided]:
                 del found[name]
                 if name in saved:
                     self._news.append(f"{name} is saved again.")
 
     def judge(
-        self, ended: snapshot.Exit, late: bool, in_hand: list[str], live: dict[str, Any], now: float
+        self,
+        ended: snapshot.Exit,
+        late: bool,
+        in_hand: list[str],
+        live: dict[str, Any],
+        now: float,
+        idle: bool = False,
     ) -> str | None:
-        """Leave out what was in hand; or the reason why nobody could be blamed."""
+        """Leave out what was in hand; or the reason why nobody could be blamed.
+
+        `late`: it was ended by us. `idle`: because it did nothing any more.
+        """
         proved = True
         if ended.timed_out or late:
             in_frame = any(map(locals_unit.is_frame, in_hand))
             limit_s = locals_unit.HANG_LIMIT_S if in_frame else snapshot.UNIT_LIMIT_S
             reason = f"saving it took longer than {limit_s:g} s"
+            if idle:
+                reason = f"saving it waits for something: nothing moved for {hung.IDLE_LIMIT_S:g} s"
         elif ended.status is None or (ended.killed and not self._is_suspected(in_hand)):
             self._killed_with = in_hand
             return (
@@ -100,6 +111,17 @@ class Blame:
             return None
         what = ", ".join(in_hand) or "the checkpoint"
         return f"saving {what} ended the snapshot process ({ended.text})"
+
+    def convict(
+        self, fatal: dict[str, str], costly: dict[str, str], live: dict[str, Any], now: float
+    ) -> None:
+        """What has ended or hung a process of its own, and what failed there after long.
+
+        The checkpoint is made without them; the latter are tried again after a while.
+        """
+        for reasons, since in ((fatal, math.inf), (costly, now)):
+            for name, reason in reasons.items():
+                self._leave_out([name], reason, live, since)
 
     def _is_suspected(self, names: list[str]) -> bool:
         suspects = {**self._variables, **self._frames}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import operator
+import os
 import platform
 import threading
 import time
@@ -26,6 +27,7 @@ from typing import Any
 from . import (
     commit,
     history_blocks,
+    hung,
     interactive_state,
     left_behind,
     locals_unit,
@@ -38,6 +40,7 @@ from . import (
     rebuild,
     registrations,
     safe_point,
+    secrets_rules,
     session,
     snapshot,
     spool,
@@ -78,12 +81,14 @@ class Facts:
     known_bad: dict[str, Skipped]
     bad_frames: dict[str, Skipped]  # as `known_bad`, by the names of `locals_unit`
     exclude: tuple[str, ...]
+    include: tuple[str, ...]
     keep: int
     root: Path  # of all notebooks, for the quota
     store_limit_bytes: int | None
     proved: Proved = field(default_factory=Proved)
     surroundings: interactive_state.Seen | None = None
     own_modules: own_modules.Known | None = None
+    slow: frozenset[str] = frozenset()  # variables that are waited for
 
 
 @dataclass
@@ -112,6 +117,8 @@ class Checkpointer:
         self._child: snapshot.SnapshotProcess | None = None
         self._facts: Facts | None = None
         self._in_hand: list[str] = []  # variables that the child is pickling
+        self._idle = hung.Watch()  # of the child, while it pickles
+        self._slow: frozenset[str] = frozenset()  # variables that took too long to be waited for
         self._alive = False
         self._committed: dict[str, Any] | None = None
         self._failed: str | None = None
@@ -241,7 +248,16 @@ class Checkpointer:
 
         def work(report: snapshot.Report) -> None:
             snapshot.limit_memory(room_bytes)
-            write(facts, self._shell, self._store, report, snapshot.limit)
+            write(
+                facts,
+                self._shell,
+                self._store,
+                report,
+                snapshot.limit,
+                spool.in_memory,
+                False,
+                True,
+            )
 
         # No loop in Python, nor the names until they are asked for: the user waits.
         unneeded = itertools.chain.from_iterable(map(_MEMORY, facts.proved.units))
@@ -312,6 +328,8 @@ class Checkpointer:
             known_bad=self._blame.variables(self._shell.user_ns, monotonic),
             bad_frames=self._blame.frames(flight.execution_count, monotonic),
             exclude=self._session.settings.exclude,
+            include=self._session.settings.include,
+            slow=self._slow,
             keep=self._session.settings.keep,
             root=Path(self._session.notebook_directory).parent,
             store_limit_bytes=self._session.settings.store_limit_bytes,
@@ -386,7 +404,7 @@ class Checkpointer:
             self._take_in(report)
         age = time.monotonic() - child.started
         unborn = not self._alive and age > snapshot.BIRTH_LIMIT_S
-        late = age > snapshot.DEADLINE_S
+        late = age > snapshot.DEADLINE_S or self._idle.is_hung(child.pid)
         if unborn or late:
             snapshot.kill(child)
         ended = snapshot.reap(child, block=unborn or late)
@@ -419,6 +437,16 @@ class Checkpointer:
             self._alive = True
         if "unit" in report:
             self._in_hand = report["unit"]
+            self._idle.begin(bool(self._in_hand))
+        if "trying" in report:  # in other processes: it may wait
+            self._in_hand = report["trying"]
+            self._idle.begin(False)
+        if "fatal" in report:
+            killed = self._recorder.flight.snapshots_killed + report["killed"]
+            self._recorder.update(snapshots_killed=killed)
+            self._blame.convict(
+                report["fatal"], report["costly"], self._shell.user_ns, time.monotonic()
+            )
         if "partial" in report:  # published already, with what follows as `pending`
             self._seq, self.parent = report["partial"]
         if "committed" in report:
@@ -465,7 +493,7 @@ class Checkpointer:
             self.changed()
             return
         trouble = self._failed or self._blame.judge(
-            ended, late, self._in_hand, self._shell.user_ns, time.monotonic()
+            ended, late, self._in_hand, self._shell.user_ns, time.monotonic(), self._idle.found
         )
         if trouble is not None:
             self._trouble(trouble)
@@ -491,6 +519,9 @@ class Checkpointer:
         payloads = {unit.payload for unit in newest.units}
         if self._staging.settle(payloads, committed["staged"], committed["missed"]):
             self.changed()
+        self._slow = frozenset(committed["undecided"])
+        if self._slow:
+            self.changed()
         settled = self.settled
         settled.newest, settled.trouble = newest, None
         settled.count += 1
@@ -499,7 +530,7 @@ class Checkpointer:
         settled.carried_units = len(facts.proved.units)
         self._said.clear()
         self._failures, self._retry_at = 0, 0.0
-        self._blame.acquit(newest.names)
+        self._blame.acquit(newest.names, self._slow)
         self._announce(*self._blame.news())
         self._recorder.update(checkpoint=newest.id, checkpoint_time=newest.time)
 
@@ -556,12 +587,15 @@ def write(
     limit: Callable[[float], None],
     hold: units.Hold = spool.in_memory,
     interruptible: bool = False,
+    forks: bool = False,
 ) -> None:
     """Serialize the namespace, write what is new, and commit it by publishing the manifest.
 
     `interruptible`: a Ctrl-C is the user's, who waits; in a snapshot process it is an object's.
+    `forks`: this is a snapshot process.
     """
-    selected = namespace.select(shell.user_ns, shell.user_ns_hidden, facts.exclude)
+    rules = secrets_rules.of(facts.exclude, facts.include, os.environ, os.path.exists)
+    selected = namespace.select(shell.user_ns, shell.user_ns_hidden, rules)
     for known in facts.proved.units:
         for name in known.identities:
             selected.roots.pop(name, None)
@@ -571,18 +605,25 @@ def write(
         limit(limit_s)
         report(unit=names)
 
+    def trying(names: list[str]) -> None:
+        limit(snapshot.DEADLINE_S)
+        report(trying=names)
+
     waits = own_modules.WAITING_LIMIT_S if interruptible else own_modules.LIMIT_S
     changed = own_modules.look(facts.own_modules, selected.roots, facts.known_bad, progress, waits)
-    of_modules = namespace.of_modules(changed.roots, facts.exclude)
+    of_modules = namespace.of_modules(changed.roots, selected.rules)
     selected.roots.update(of_modules.roots)
     partition = units.partition(
         selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call,
         facts.proved.together, hold, interruptible,
-        {(one.name, one.type) for one in facts.template.partly},
+        {(one.name, one.type) for one in facts.template.partly}, selected.rules,
+        units.Trying(facts.slow, trying) if forks else None,
     )  # fmt: skip
+    if partition.fatal or partition.costly:
+        report(fatal=partition.fatal, costly=partition.costly, killed=partition.killed)
     frames = locals_unit.drafts(
         facts.position.frames, shell.user_ns, partition, facts.bad_frames,
-        lambda names: progress(names, locals_unit.HANG_LIMIT_S),
+        lambda names: progress(names, locals_unit.HANG_LIMIT_S), selected.rules,
     )  # fmt: skip
     report(unit=[])
     limit(snapshot.DEADLINE_S)
@@ -600,7 +641,7 @@ def write(
         key=lambda entry: entry.name,
     )
     # What is carried over has the stubs that it had.
-    names = {name for unit in carried for name in unit.names}
+    names = {name for unit in carried for name in (*unit.names, *unit.hidden)}
     partly = sorted(
         [*(one for one in facts.template.partly if one.name in names),
          *registrations.said(partition.partly), *frames.partly],
@@ -628,6 +669,7 @@ def write(
         staged=committed.staged,
         missed=partition.missed,
         own_modules=changed.report,
+        undecided=partition.undecided,
         verified=[digest.hex() for digest in store.verified - already],
         private_bytes=memory.private_bytes(),
     )

@@ -18,13 +18,14 @@ from typing import Any, Final
 
 from cloudpickle.cloudpickle import _should_pickle_by_reference
 
-from . import registry
+from . import own_code, registry
 from .hidden_state import has_hidden_state
 from .refusals import Refusal, refusal_for
+from .refusals import type_name as type_name
 
 # ATOMIC and LEAF have no parts that could be shared. An ATOMIC object can never change either.
-# REDUCED: `registry` knows how.
-PLAIN, ATOMIC, LEAF, FUNCTION, CLASS, MODULE, REFUSED, REDUCED = range(8)
+# REDUCED: `registry` knows how. CUSTOM is PLAIN, but to pickle it runs code of the user's.
+PLAIN, ATOMIC, LEAF, FUNCTION, CLASS, MODULE, REFUSED, REDUCED, CUSTOM = range(9)
 
 _LEAVES: Final = (
     str, int, float, complex, bool, bytes, type(None), type(...), type(NotImplemented), range,
@@ -86,12 +87,13 @@ def kind_of(cls: type) -> int:
         and issubclass(cls, leaf)
         for module, name in _LEAVES_BY_NAME
     ):
-        kind = ATOMIC if _is_immutable(cls) else LEAF
+        immutable = _is_immutable(cls)
+        kind = ATOMIC if immutable else CUSTOM if own_code.runs(cls) else LEAF
     elif cls not in _REDUCED_ELSEWHERE and has_hidden_state(cls):
         kind = REFUSED
         registry.known[cls] = registry.Reducer.refusing(_HIDDEN)
     else:
-        kind = PLAIN
+        kind = CUSTOM if own_code.runs(cls) else PLAIN
     known[cls] = kind
     return kind
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 import io
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import pickling, units
+from . import hiding, kinds, units
 from .manifest import Skipped
 from .refusals import Refused
+from .secrets_rules import Rules
 
 # Functions that began a recursion, and those that are at work in it.
 _OUTERMOST: Final = 10
@@ -26,6 +27,8 @@ _LIMIT_S: Final = 3.0
 _LIMIT_BYTES: Final = 256 << 20  # of the stream; arrays are not copied into it
 # A local that hangs the snapshot process is left out of the next one.
 HANG_LIMIT_S: Final = 20.0
+
+_NO_RULES: Final = Rules()
 
 _TOO_MUCH: Final = (
     f"locals may take {_LIMIT_S:g} s and {_LIMIT_BYTES >> 20} MB altogether, and with this one it "
@@ -50,6 +53,7 @@ def drafts(
     partition: units.Partition,
     known_bad: dict[str, Skipped],
     progress: Callable[[list[str]], None],
+    rules: Rules = _NO_RULES,
 ) -> Frames:
     """Pickle the locals of `frames`, outermost first, as `0:train`, `1:step`, ..."""
     result = Frames([], [])
@@ -58,7 +62,9 @@ def drafts(
         if name in known_bad:
             result.skipped.append(known_bad[name])
         else:
-            held[name] = {k: v for k, v in frame.f_locals.items() if not k.startswith(".")}
+            held[name] = _without_secrets(name, frame.f_locals, rules, result.skipped)
+
+    without_secrets: list[Skipped] = []  # of what was pickled last
 
     def pickle(held: Locals, limit_s: float, limit_bytes: int) -> units.Draft | str:
         """The unit, or why there is none."""
@@ -66,8 +72,8 @@ def drafts(
         observer = _Frame(held, progress)
         deadline = time.monotonic() + limit_s
         try:
-            draft.pickled = pickling.dump(
-                draft.root, main, partition.definitions, observer,
+            draft.pickled, without_secrets[:] = hiding.dump(
+                draft.root, main, partition.definitions, observer, rules,
                 new_stream=lambda: _Bounded(deadline, limit_bytes),
                 variables=[value for one in held.values() for value in one.values()],
             )  # fmt: skip
@@ -86,7 +92,29 @@ def drafts(
         result.skipped += [Skipped(name, "locals", draft) for name in held]
     elif draft.root:
         result.units.append(draft)
+        result.partly += without_secrets
     return result
+
+
+def _without_secrets(
+    frame: str, values: Mapping[str, Any], rules: Rules, skipped: list[Skipped]
+) -> dict[str, Any]:
+    """What the rules for variables leave of a function's locals."""
+    kept: dict[str, Any] = {}
+    for name, value in values.items():
+        if name.startswith("."):
+            continue
+        pattern = rules.excluded(name)
+        reason = (
+            f"excluded by the pattern {pattern!r}"
+            if pattern is not None
+            else rules.secret(name, value)
+        )
+        if reason is None:
+            kept[name] = value
+        else:
+            skipped.append(Skipped(f"{frame}.{name}", kinds.type_name(value), reason))
+    return kept
 
 
 def is_frame(name: str) -> bool:
@@ -176,6 +204,9 @@ class _Frame:
 
     def opened(self) -> None:
         """Who else holds it does not matter."""
+
+    def runs_code(self) -> None:
+        """It may."""
 
     def forget(self) -> None:
         """Nothing was noted."""

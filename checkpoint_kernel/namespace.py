@@ -6,24 +6,18 @@ saved, and names that look like secrets are left out with a reason.
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 import linecache
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import own_modules
+from . import own_modules, secrets_rules
+from .kinds import type_name
 from .manifest import Skipped
+from .secrets_rules import Rules
 from .stub import Stub
-from .units import type_name
-
-# Text and bytes under such names are not saved; a tokenizer or an array of tokens is data.
-SECRET_PATTERNS: Final = (
-    "*password*", "*passwd*", "*api_key*", "*apikey*", "*secret*", "*_token", "token",
-    "*access_key*", "*private_key*", "*credentials*",
-)  # fmt: skip
 
 _IPYTHON_NAMES: Final = frozenset(
     {"In", "Out", "get_ipython", "exit", "quit", "open", "_", "__", "___", "_i", "_ii", "_iii",
@@ -40,6 +34,7 @@ class Selection:
 
     roots: dict[str, Any]  # variables, and outputs as `Out[3]`
     skipped: list[Skipped]
+    rules: Rules = field(default_factory=Rules)  # the texts of what is skipped are known to them
 
 
 def is_users(name: str, value: Any, hidden: dict[str, Any]) -> bool:
@@ -51,12 +46,11 @@ def is_users(name: str, value: Any, hidden: dict[str, Any]) -> bool:
     return not (name in hidden and hidden[name] is value)
 
 
-def select(
-    namespace: dict[str, Any], hidden: dict[str, Any], exclude: tuple[str, ...]
-) -> Selection:
+def select(namespace: dict[str, Any], hidden: dict[str, Any], rules: Rules) -> Selection:
     """The user's variables and outputs; what config or caution leaves out is `skipped`."""
     roots: dict[str, Any] = {}
     skipped: list[Skipped] = []
+    secret: dict[str, str] = {}  # texts that are left out, and of which variable
     for name, value in list(namespace.items()):
         if not isinstance(name, str) or not is_users(name, value, hidden):
             continue
@@ -68,19 +62,36 @@ def select(
         if type(value) is Stub and value._stub_checkpoint is not None:
             skipped.append(_still_there(name, value))
             continue
-        pattern = _matching(name, exclude)
+        pattern = rules.excluded(name)
+        reason = None if pattern is not None else rules.secret(name, value)
         if pattern is not None:
             skipped.append(Skipped(name, type_name(value), f"excluded by the pattern {pattern!r}"))
-        elif _is_secret(name, value):
-            skipped.append(
-                Skipped(name, type_name(value), "its name looks like a secret", "set it again")
-            )
+        elif reason is not None:
+            skipped.append(Skipped(name, type_name(value), reason, secrets_rules.REMEDY))
+            secret[secrets_rules.text_of(value) or ""] = name
         else:
             roots[name] = value
+    rules = rules.also_known(secret)
     outputs = namespace.get("_oh")
     if isinstance(outputs, dict):
-        roots.update({f"Out[{n}]": value for n, value in outputs.items() if isinstance(n, int)})
-    return Selection(roots, skipped)
+        for number, value in outputs.items():
+            if not isinstance(number, int):
+                continue
+            text = secrets_rules.text_of(value)
+            reason = rules.in_text(text) if text else None
+            if text and text in secret:
+                reason = f"it is the text of {secret[text]}, which is left out"
+            if reason is None:
+                roots[f"Out[{number}]"] = value
+            else:
+                skipped.append(Skipped(f"Out[{number}]", type_name(value), reason))
+    for name, value in list(roots.items()):  # set before the secret was seen
+        text = secrets_rules.text_of(value)
+        reason = rules.in_text(text) if text and not rules.included(name) else None
+        if reason is not None:
+            del roots[name]
+            skipped.append(Skipped(name, type_name(value), reason, secrets_rules.REMEDY))
+    return Selection(roots, skipped, rules)
 
 
 def _still_there(name: str, stub: Stub) -> Skipped:
@@ -91,29 +102,20 @@ def _still_there(name: str, stub: Stub) -> Skipped:
     )  # fmt: skip
 
 
-def of_modules(roots: dict[str, Any], exclude: tuple[str, ...]) -> Selection:
+def of_modules(roots: dict[str, Any], rules: Rules) -> Selection:
     """Names of the user's modules, `mylib.cache`: the same config and caution hold for them."""
     kept: dict[str, Any] = {}
     skipped: list[Skipped] = []
     for name, value in roots.items():
-        pattern = _matching(name, exclude)
+        pattern = rules.excluded(name)
+        reason = None if pattern is not None else rules.secret(name.rpartition(".")[2], value)
         if pattern is not None:
             skipped.append(Skipped(name, type_name(value), f"excluded by the pattern {pattern!r}"))
-        elif _is_secret(name.rpartition(".")[2], value):
-            skipped.append(
-                Skipped(name, type_name(value), "its name looks like a secret", "set it again")
-            )
+        elif reason is not None:
+            skipped.append(Skipped(name, type_name(value), reason, secrets_rules.REMEDY))
         else:
             kept[name] = value
-    return Selection(kept, skipped)
-
-
-def _matching(name: str, patterns: tuple[str, ...]) -> str | None:
-    return next((p for p in patterns if fnmatch.fnmatchcase(name, p)), None)
-
-
-def _is_secret(name: str, value: Any) -> bool:
-    return issubclass(type(value), str | bytes) and bool(_matching(name.lower(), SECRET_PATTERNS))
+    return Selection(kept, skipped, rules)
 
 
 def variables(namespace: dict[str, Any], without: Collection[str]) -> dict[str, Any]:

@@ -8,15 +8,17 @@ objects form a unit is decided in `units`.
 
 from __future__ import annotations
 
+import collections
 import functools
 import importlib
 import io
+import os
 import pickle
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import cloudpickle
 import dill
@@ -59,6 +61,9 @@ class Observer(Protocol):
 
     def opened(self) -> None:
         """The unit holds something whose references cannot be told (see `closed`)."""
+
+    def runs_code(self) -> None:
+        """The next object has code of the user's run when it is pickled."""
 
     def forget(self) -> None:
         """What was seen of this unit does not count: it failed, or is pickled once more."""
@@ -156,6 +161,7 @@ class _Reductions:
     _definitions: Definitions
     _saw: Callable[[Any], None]
     _opened: Callable[[], None]
+    _runs_code: Callable[[], None]
     _codes: list[types.CodeType]
     _needs: set[str]
     _memory: arrays.Memory
@@ -177,6 +183,7 @@ class _Reductions:
         self._definitions = definitions
         self._saw = observer.saw
         self._opened = observer.opened
+        self._runs_code = observer.runs_code
         self._codes = []
         self._needs = set()
         self._memory = memory
@@ -205,6 +212,10 @@ class _Reductions:
             if not kinds.is_plain_function(obj):
                 self._opened()
             return None
+        if kind == kinds.CUSTOM:
+            self._runs_code()
+            self._saw(obj)
+            return None
         if kind == kinds.MODULE:
             name: str = obj.__name__
             if sys.modules.get(name) is obj:
@@ -217,6 +228,8 @@ class _Reductions:
             self._opened()
             return None
         if kind == kinds.REDUCED:
+            if registry.known[cls].users:
+                self._runs_code()
             # A lock, a file or a database changes where no reference leads.
             self._saw(obj)
             self._opened()
@@ -327,8 +340,20 @@ class _Reductions:
         return classes.with_registrations(cls, (*made, *reduced[2:]))
 
 
+def _reduce_environment(environment: os._Environ[str]) -> Any:
+    """The process's own is that of whoever loads it: what is in it is never saved."""
+    for name in ("environ", "environb"):
+        if environment is getattr(os, name, None):
+            return (getattr, (os, name))
+    return environment.__reduce_ex__(PROTOCOL)
+
+
 class _FastPickler(_Reductions, cloudpickle.Pickler):  # type: ignore[misc]
     """The C pickler."""
+
+    dispatch_table: ClassVar[Any] = collections.ChainMap(
+        {type(os.environ): _reduce_environment}, cloudpickle.Pickler.dispatch_table
+    )
 
     def reducer_override(self, obj: Any) -> Any:
         return self._reduce(obj)
@@ -341,6 +366,31 @@ class _DillPickler(_Reductions, dill.Pickler):  # type: ignore[misc]
         return self._reduce(obj)
 
 
+# What to write instead of an object: the fields of a Stub, or None.
+Hide = Callable[[Any], tuple[str, str, str] | None]
+
+
+class _Hiding:
+    """For units with parts that are not to be saved. Costs a call for every object."""
+
+    _hide: Hide
+
+    def persistent_id(self, obj: Any) -> tuple[str, ...] | None:
+        hidden = self._hide(obj)
+        if hidden is not None:
+            return ("stub", *hidden)
+        found: tuple[str, ...] | None = super().persistent_id(obj)  # type: ignore[misc]
+        return found
+
+
+class _HidingFastPickler(_Hiding, _FastPickler):
+    pass
+
+
+class _HidingDillPickler(_Hiding, _DillPickler):
+    pass
+
+
 def dump(
     root: dict[str, Any],
     main: dict[str, Any],
@@ -349,6 +399,7 @@ def dump(
     in_band_bytes: int = arrays.IN_BAND_BYTES,
     new_stream: Callable[[], io.BytesIO] = io.BytesIO,
     variables: Iterable[Any] | None = None,
+    hide: Hide | None = None,
 ) -> Pickled:
     """Serialize a unit, by C where possible and by dill where not.
 
@@ -359,7 +410,7 @@ def dump(
     when both picklers failed, the error of the C pickler, which users know.
     """
     variables = root.values() if variables is None else variables
-    given = root, variables, main, definitions, observer, in_band_bytes
+    given = root, variables, main, definitions, observer, in_band_bytes, hide
     try:
         return _dump(_FastPickler, "pickle", *given, new_stream())
     except (Unsavable, RecursionError, MemoryError):
@@ -383,10 +434,14 @@ def _dump(
     definitions: Definitions,
     observer: Observer,
     in_band_bytes: int,
+    hide: Hide | None,
     out: io.BytesIO,
 ) -> Pickled:
     buffers: list[pickle.PickleBuffer] = []
+    if hide is not None:
+        pickler_class = _HIDING[pickler_class]
     pickler = pickler_class(out, protocol=PROTOCOL, buffer_callback=buffers.append)
+    pickler._hide = hide
     pickler._start(variables, main, definitions, observer, arrays.Memory(in_band_bytes))
     # The C implementation's own dump: cloudpickle's rewrites RecursionError into its advice.
     if codec == "pickle":
@@ -399,6 +454,12 @@ def _dump(
         codec, out.getvalue(), buffers, private, pickler._needs, pickler._codes,
         pickler._memory, pickler._partly, pickler._notes, keep=pickler
     )  # fmt: skip
+
+
+_HIDING: Final[dict[Any, Any]] = {
+    _FastPickler: _HidingFastPickler,
+    _DillPickler: _HidingDillPickler,
+}
 
 
 # --- loading ------------------------------------------------------------------------
@@ -478,6 +539,8 @@ class _References:
                 return importlib.import_module(name)
             case ("definition", key):
                 return self._resolver.definition(key)
+            case ("stub", what, reason, remedy):
+                return Stub(what, reason, remedy)
         raise pickle.UnpicklingError(f"unknown reference {pid!r}")
 
     def _find(self, find: Callable[[str, str], Any], module: str, name: str) -> Any:

@@ -33,6 +33,7 @@ class Reducer:
     name: str  # of who is asked, for messages
     reduce: Reduce
     subclasses: bool
+    users: bool = False  # registered, perhaps in a cell: what it does is not ours
 
     def __call__(self, obj: Any) -> Any:
         """The reduction of an object; Unsavable, naming the reducer, if that fails."""
@@ -149,7 +150,7 @@ def _registered(where: dict[type, Registration], cls: type) -> Reducer | None:
         except TypeError:  # a metaclass without a hash
             continue
         if entry is not None and (base is cls or entry.subclasses):
-            return Reducer(_name_of(entry), _reduction(entry), entry.subclasses)
+            return Reducer(_name_of(entry), _reduction(entry), entry.subclasses, users=True)
     return None
 
 

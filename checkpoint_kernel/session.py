@@ -76,7 +76,8 @@ class Settings:
     restore: Literal["crash", "always", "never"] = "crash"
     keep: int = 20
     store_limit_bytes: int | None = None  # None: the smaller of 20 % of the free disk and 20 GB
-    exclude: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()  # names never saved
+    include: tuple[str, ...] = ()  # names saved though they look like secrets
     shutdown_wait: float = 30.0  # seconds that a last checkpoint may take
 
 

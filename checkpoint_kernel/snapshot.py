@@ -46,6 +46,9 @@ _PAGE: Final = mmap.PAGESIZE
 _HUGE_PAGE: Final = 2 << 20
 _WORTH_ADVISING: Final = 256 << 10  # a call costs about as much as copying its page tables
 
+# A process that has got one of these has stopped, and has not ended.
+_STOPS: Final = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+
 Report = Callable[..., None]
 
 
@@ -342,13 +345,55 @@ def read_status(child: SnapshotProcess, wait_s: float = 0.0) -> list[dict[str, A
     return [json.loads(line) for line in lines]
 
 
+def bare_fork() -> int:
+    """As `os.fork`, but for the handlers of libraries. For a snapshot process; -1 on failure."""
+    return _fork_in_one_breath([], [])
+
+
+def leave_after(work: Callable[[], None]) -> NoReturn:
+    """In a forked child: do that and leave, with status 1 after whatever it raises."""
+    status = 1
+    try:
+        work()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def look_at_end(pid: int) -> Exit | None:
+    """How a child has ended or stopped; None while it runs. It is not reaped."""
+    options = os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+    try:
+        found = os.waitid(os.P_PID, pid, options)
+    except ChildProcessError:
+        return Exit(None)
+    if found is None:
+        return None
+    return Exit(found.si_status << 8 if found.si_code == os.CLD_EXITED else found.si_status)
+
+
 def reap(child: SnapshotProcess, block: bool = False) -> Exit | None:
-    """The child's exit, once it has ended; None while it lives."""
+    """The child's exit, once it has ended; None while it lives.
+
+    One that has stopped itself is ended. What it has started ends with it.
+    """
+    ended = look_at_end(child.pid)
+    if ended is not None:
+        for end in (os.killpg, os.kill):  # of its own session, so the first of its group
+            try:
+                end(child.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+        block = True
     try:
         pid, status, used = os.wait4(child.pid, 0 if block else os.WNOHANG)
     except ChildProcessError:  # the user's code has waited for any child
         return Exit(None)
-    return Exit(status, used.ru_utime + used.ru_stime) if pid else None
+    if not pid:
+        return None
+    if ended is not None and ended.status in _STOPS:
+        status = ended.status
+    return Exit(status, used.ru_utime + used.ru_stime)
 
 
 def kill(child: SnapshotProcess) -> None:

@@ -2,22 +2,41 @@
 
 Each variable is pickled on its own while every object it reaches is noted. Where two meet
 in an object, or in overlapping memory, they are pickled again as one. Notebook classes and
-functions are units that others refer to by key. One variable that fails costs itself.
+functions are units that others refer to by key. One variable that fails costs itself. What runs
+code of the user's when it is pickled comes last, and is tried in other processes (`trials`): it
+can do no harm to what is pickled already.
 Runs in the snapshot process; what is done with the payloads is `checkpoint`'s.
 """
 
 from __future__ import annotations
 
+import io
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import aliases, arrays, closed, graphs, kinds, pickling, reducers_builtin, spool
+from . import (
+    aliases,
+    arrays,
+    closed,
+    graphs,
+    healing,
+    hiding,
+    kinds,
+    own_code,
+    pickling,
+    reducers_builtin,
+    shield,
+    spool,
+    trials,
+)
 from .arrays import address_of
+from .kinds import type_name
 from .manifest import Skipped
 from .pickling import Pickled
-from .refusals import Refused, Unsavable, type_name
+from .refusals import Refused, Unsavable
+from .secrets_rules import Rules
 from .staging import NotStaged
 from .store import BufferRef
 
@@ -26,6 +45,7 @@ FREE_MEMORY: Final = "free memory (`del`), or raise memory_limit"
 
 # To load a stream of more, on trial, takes time and memory: it is done once.
 _TRIED_BYTES: Final = 32 << 20
+_NO_RULES: Final = Rules()
 
 # What becomes of a stream between pickling and writing.
 Hold = Callable[[bytes | memoryview], bytes | memoryview]
@@ -41,7 +61,8 @@ class Draft:
     reached_by_call: bool = False  # a C call under way was given one of its objects
     in_band_bytes: int = arrays.IN_BAND_BYTES  # memory below this goes into the stream
     closed: bool = False  # nothing outside holds one of its objects (see `closed`)
-    parts: list[Draft] = field(default_factory=list)  # what it was made of by `together`
+    parts: list[Draft] = field(default_factory=list)  # what it was made of
+    runs_code: bool = False  # pickling it runs code of the user's
 
     @property
     def id(self) -> str:
@@ -64,12 +85,27 @@ class _Known:
         return self.key_by_id.get(id(definition))
 
 
+class _RunsCode(BaseException):
+    """The unit has code of the user's run. No Exception: dill could do nothing better."""
+
+
+@dataclass(frozen=True)
+class Trying:
+    """How what runs code of the user's is tried. `slow`: names that are waited for."""
+
+    slow: Collection[str] = ()
+    began: Callable[[list[str]], None] = lambda _: None  # is told which variables are in hand
+
+
 class _Blind:
     def saw(self, obj: Any) -> None:
         """Sharing does not matter here."""
 
     def opened(self) -> None:
         """Nor does who else holds it."""
+
+    def runs_code(self) -> None:
+        """It may."""
 
     def forget(self) -> None:
         """Nothing was noted."""
@@ -89,7 +125,11 @@ class Partition:
     definitions: _Known = field(default_factory=lambda: _Known({}))
     identities: dict[str, int] = field(default_factory=dict)  # id of each definition, by key
     missed: list[str] = field(default_factory=list)  # variables whose device memory is not staged
-    partly: list[Skipped] = field(default_factory=list)  # variables with stubs inside them
+    partly: list[Skipped] = field(default_factory=list)  # variables that are saved without a part
+    fatal: dict[str, str] = field(default_factory=dict)  # variables that end or hang processes
+    costly: dict[str, str] = field(default_factory=dict)  # variables that fail after long
+    undecided: list[str] = field(default_factory=list)  # not tried to the end
+    killed: int = 0  # processes that tried something, by SIGKILL
 
 
 def partition(
@@ -102,6 +142,8 @@ def partition(
     hold: Hold = spool.in_memory,
     interruptible: bool = False,
     tried: Collection[tuple[str, str]] = (),
+    rules: Rules = _NO_RULES,
+    trying: Trying | None = None,
 ) -> Partition:
     """Pickle `roots` as units; those that reach an object of `in_call` are marked.
 
@@ -112,9 +154,10 @@ def partition(
     not touched. `progress` is told which variables are about to be pickled, so that a death
     in here can be blamed. Never raises for a bad variable. `hold` keeps a stream until it is
     written. `interruptible`: KeyboardInterrupt is raised. `tried`: variables, and the types of
-    the parts that stubs stood for in them when they were last saved.
+    the parts that stubs stood for in them when they were last saved. `rules`: secrets inside of
+    objects. `trying`: None where no process can be forked.
     """
-    partitioner = _Partitioner(main, progress, in_call, hold, interruptible, tried)
+    partitioner = _Partitioner(main, progress, in_call, hold, interruptible, tried, rules, trying)
     return partitioner.run(roots, known_bad, together)
 
 
@@ -127,8 +170,19 @@ class _Partitioner:
         hold: Hold,
         interruptible: bool,
         tried: Collection[tuple[str, str]],
+        rules: Rules,
+        trying: Trying | None,
     ) -> None:
         self._main = main
+        self._rules = rules
+        self._trying = trying
+        self._postponed: list[Draft] | None = []  # None: code of the user's may run
+        self._order: healing.Order | None = None
+        self._partly: list[Skipped] = []
+        self._fatal: dict[str, str] = {}
+        self._costly: dict[str, str] = {}
+        self._undecided: list[str] = []
+        self._killed = 0
         self._hold = hold
         self._interruptible = interruptible
         self._tried = frozenset(tried)
@@ -176,6 +230,11 @@ class _Partitioner:
         """Observer: what holds the current unit's objects cannot be known."""
         self._open = True
 
+    def runs_code(self) -> None:
+        """Observer: the current unit is for later."""
+        if self._postponed is not None:
+            raise _RunsCode
+
     def forget(self) -> None:
         """Observer: the current unit owns nothing; two others may still meet in what it had.
 
@@ -210,12 +269,20 @@ class _Partitioner:
     ) -> Partition:
         self._count_bindings(roots, known_bad)
         self._queue = _joined(self._first_drafts(roots, known_bad), together)
-        while self._queue:
-            self._pickle(self._queue.pop(0))
-        self._merge(self._meetings.values())
-        self._merge(_overlapping(self._live()))
-        self._merge(self._aliased())
-        self._merge_definition_cycles()
+        self._postponed = [draft for draft in self._queue if draft.runs_code]
+        self._queue = [draft for draft in self._queue if not draft.runs_code]
+        self._pickle_queue()
+        self._merge_all()
+        if self._postponed:
+            self._queue, self._postponed = self._postponed, None
+            if self._trying is not None:
+                over = shield.Shield(_memory_of(self._live()))
+                self._order = healing.order(self._main)
+                self._try(self._trying)
+                self._pickle_queue()
+                over.put_back()
+            self._pickle_queue()
+            self._merge_all()
         units = self._live()
         where = {key: draft.id for draft in units for key in draft.root}
         self._drop_units_without_their_definitions(units, where)
@@ -224,9 +291,64 @@ class _Partitioner:
         partly = [one for draft in units for one in self._parts_not_saved(draft)]
         # The picklers know us: a cycle would keep them, and every object that they saw.
         self._drafts, self._meetings, self._owner, self._current = [], {}, {}, None
+        saved = {name for draft in units for name in draft.root}
+        partly += [one for one in dict.fromkeys(self._partly) if one.name in saved]
         return Partition(
-            units, self._skipped, where, _Known(usable), identities, self._missed, partly
-        )
+            units, self._skipped, where, _Known(usable), identities, self._missed, partly,
+            self._fatal, self._costly, self._undecided, self._killed,
+        )  # fmt: skip
+
+    def _pickle_queue(self) -> None:
+        while self._queue:
+            self._pickle(self._queue.pop(0))
+
+    def _merge_all(self) -> None:
+        kept = self._owner if self._postponed else None
+        while self._meetings:
+            meetings, self._meetings = self._meetings, {}
+            self._merge(meetings.values(), kept)
+        self._merge(_overlapping(self._live()), kept)
+        self._merge(self._aliased(), kept)
+        self._merge_definition_cycles(kept)
+        if kept is not None:  # what is pickled later may meet them
+            self._owner = {oid: d for oid, d in kept.items() if d.pickled is not None}
+
+    def _try(self, trying: Trying) -> None:
+        """Leave in the queue what can be pickled without harm."""
+        drafts = self._queue
+
+        def attempt(
+            number: int, new_stream: Callable[[], io.BytesIO]
+        ) -> tuple[str | None, str | None, bool]:
+            self._skipped, self._missed = [], []
+            self._pickle(drafts[number], new_stream)
+            for one in self._skipped:
+                return one.reason, one.remedy, bool(self._missed)
+            return None, None, False
+
+        def began(numbers: list[int]) -> None:
+            trying.began([n for i in numbers if i < len(drafts) for n in sorted(drafts[i].root)])
+
+        patient = [any(name in trying.slow for name in draft.root) for draft in drafts]
+        try:
+            verdicts = trials.run(len(drafts), attempt, patient, began)
+        except OSError as why:
+            verdicts = [trials.Verdict(str(why))] * len(drafts)
+        trying.began([])
+        self._queue = []
+        for draft, verdict in zip(drafts, verdicts, strict=True):
+            if verdict.reason is None:
+                self._queue.append(draft)
+            else:
+                self._leave_out(draft, verdict, verdict.reason)
+
+    def _leave_out(self, draft: Draft, verdict: trials.Verdict, reason: str) -> None:
+        self._skip(draft, reason, verdict.remedy)
+        self._missed += draft.root if verdict.missed else ()
+        self._undecided += draft.root if verdict.undecided else ()
+        self._killed += verdict.killed
+        self._fatal |= dict.fromkeys(draft.root, reason) if verdict.fatal else {}
+        self._costly |= dict.fromkeys(draft.root, reason) if verdict.costly else {}
 
     def _count_bindings(self, roots: dict[str, Any], known_bad: dict[str, Skipped]) -> None:
         """References from our table, and from names by which a unit is found to be touched.
@@ -253,6 +375,9 @@ class _Partitioner:
             if name in known_bad:
                 self._skipped.append(known_bad[name])
                 continue
+            wild = own_code.is_wild(value)
+            if wild:
+                self._progress([name])
             leaf = kinds.is_leaf(value)
             draft = None if leaf else drafts.get(id(value))
             if draft is None:
@@ -262,7 +387,7 @@ class _Partitioner:
                     reason = f"its type cannot be looked at: {one_line(why)}"
                     self._skipped.append(Skipped(name, type_name(value), reason))
                     continue
-                draft = Draft(kind, {})
+                draft = Draft(kind, {}, runs_code=wild)
                 drafts[-len(drafts) - 1 if leaf else id(value)] = draft
             draft.root[name] = value
             if draft.kind in ("function", "class"):
@@ -273,25 +398,30 @@ class _Partitioner:
     def _live(self) -> list[Draft]:
         return [draft for draft in self._drafts if draft.pickled is not None]
 
-    def _pickle(self, draft: Draft) -> None:
+    def _pickle(self, draft: Draft, new_stream: Callable[[], io.BytesIO] = io.BytesIO) -> None:
         self._progress(sorted(draft.root))
         self._current = draft
         self._owned_before = len(self._owner)
         self._objects, self._again, self._open = [], {}, False
         try:
-            draft.pickled = pickling.dump(draft.root, self._main, self, self, draft.in_band_bytes)
+            draft.pickled, without = hiding.dump(
+                draft.root, self._main, self, self, self._rules, draft.in_band_bytes, new_stream
+            )
             if owned := self._owned_dicts(draft):
                 self.forget()
-                root = {**draft.root, **owned}
-                draft.pickled = pickling.dump(
-                    root, self._main, self, self, draft.in_band_bytes,
-                    variables=draft.root.values(),
+                draft.pickled, without = hiding.dump(
+                    {**draft.root, **owned}, self._main, self, self, self._rules,
+                    draft.in_band_bytes, new_stream, draft.root.values(),
                 )  # fmt: skip
                 self._open = True
             if draft.pickled.partly and self._parted(draft):
                 return
+            self._partly += without
             draft.pickled.stream = self._hold(draft.pickled.stream)
             draft.closed = self._is_closed(draft)
+        except _RunsCode:
+            self._postpone(draft)
+            return
         except Unsavable as why:
             if isinstance(why, NotStaged):
                 self._missed += draft.root
@@ -305,6 +435,9 @@ class _Partitioner:
             if self._interruptible and isinstance(why, KeyboardInterrupt):
                 raise
             self._skip(draft, f"saving it failed: {one_line(why)}", None)
+        finally:
+            if self._order is not None:
+                self._order.restore()
         self._drafts.append(draft)
 
     def _parted(self, draft: Draft) -> bool:
@@ -363,6 +496,14 @@ class _Partitioner:
         owners = ((id(reducers_builtin.dict_of(obj)), obj) for obj in self._objects)
         return {shared[o]: reducers_builtin.VarsOf(obj) for o, obj in owners if o in shared}
 
+    def _postpone(self, draft: Draft) -> None:
+        self.forget()
+        if draft.parts:  # most of them may be harmless
+            self._queue += draft.parts
+        elif self._postponed is not None:
+            draft.runs_code = True
+            self._postponed.append(draft)
+
     def _is_closed(self, draft: Draft) -> bool:
         pickled = draft.pickled
         if self._open or pickled is None or draft.kind != "data" or pickled.codec != "pickle":
@@ -379,13 +520,21 @@ class _Partitioner:
         draft.pickled = None
         self.forget()
         if draft.parts:  # perhaps they share nothing any more, and one is to blame
-            self._queue += draft.parts
+            self._queue += [part for part in draft.parts if not part.runs_code]
+            for part in draft.parts:
+                if part.runs_code:
+                    self._skip(part, reason, remedy)
             return
         for name, value in draft.root.items():
             self._skipped.append(Skipped(name, type_name(value), reason, remedy, stub=stub))
 
-    def _merge(self, meetings: Iterable[tuple[Draft, Draft]]) -> None:
-        """Pickle again, as one, the drafts that are connected by meetings."""
+    def _merge(
+        self, meetings: Iterable[tuple[Draft, Draft]], kept: dict[int, Draft] | None
+    ) -> None:
+        """Pickle again, as one, the drafts that are connected by meetings.
+
+        `kept` is told who owns what; None: nobody asks again.
+        """
         groups = graphs.components(
             (a, b) for a, b in meetings if a.pickled is not None and b.pickled is not None
         )
@@ -396,6 +545,13 @@ class _Partitioner:
                 {name: value for draft in group for name, value in draft.root.items()},
                 in_band_bytes=min(draft.in_band_bytes for draft in group),
             )
+            if any(draft.runs_code for draft in group):  # that may go wrong the second time
+                merged.parts = [
+                    Draft(
+                        d.kind, dict(d.root), in_band_bytes=d.in_band_bytes, runs_code=d.runs_code
+                    )
+                    for d in group
+                ]
             gone = {id(draft) for draft in group}
             self._drafts = [draft for draft in self._drafts if id(draft) not in gone]
             for draft in group:
@@ -403,8 +559,9 @@ class _Partitioner:
                 draft.root, draft.parts = {}, []  # references that nobody would account for
             self._owner = {}  # ids may be reused from here on; meetings are complete
             self._pickle(merged)
-            while self._queue:
-                self._pickle(self._queue.pop(0))
+            self._pickle_queue()
+            if kept is not None:
+                kept.update(self._owner)
 
     def _aliased(self) -> Iterator[tuple[Draft, Draft]]:
         """Units that share memory which only addresses tell, and which have to keep it."""
@@ -413,7 +570,7 @@ class _Partitioner:
             live[first].in_band_bytes = live[second].in_band_bytes = 0
             yield live[first], live[second]
 
-    def _merge_definition_cycles(self) -> None:
+    def _merge_definition_cycles(self, kept: dict[int, Draft] | None) -> None:
         """Definitions that need each other cannot be loaded one after the other."""
         while True:
             live = self._live()
@@ -426,7 +583,7 @@ class _Partitioner:
             cycles = [cycle for cycle in graphs.strong_components(live, needs) if len(cycle) > 1]
             if not cycles:
                 return
-            self._merge([(cycle[0], other) for cycle in cycles for other in cycle[1:]])
+            self._merge([(cycle[0], other) for cycle in cycles for other in cycle[1:]], kept)
 
     def _drop_units_without_their_definitions(
         self, units: list[Draft], where: dict[str, str]
@@ -489,6 +646,16 @@ def one_line(why: BaseException) -> str:
 
 
 # --- memory -------------------------------------------------------------------------
+
+
+def _memory_of(drafts: list[Draft]) -> Iterator[tuple[int, int]]:
+    """Addresses and lengths of the buffers beside the streams; of those that can be written to."""
+    for draft in drafts:
+        for buffer in draft.pickled.buffers if draft.pickled is not None else ():
+            raw = buffer.raw()
+            address = None if raw.readonly else address_of(raw)
+            if address is not None:
+                yield address, raw.nbytes
 
 
 def _overlapping(drafts: list[Draft]) -> Iterator[tuple[Draft, Draft]]:

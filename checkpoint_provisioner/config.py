@@ -54,6 +54,7 @@ class Config:
     keep: int = 20
     store_limit: str | None = None  # None: the smaller of 20 % of the free disk and 20 GB
     exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
     shutdown_wait: float = 30.0  # seconds
 
     def settings(self) -> Settings:
@@ -65,6 +66,7 @@ class Config:
             keep=self.keep,
             store_limit_bytes=None if self.store_limit is None else parse_size(self.store_limit),
             exclude=self.exclude,
+            include=self.include,
             shutdown_wait=self.shutdown_wait,
         )
 
@@ -251,7 +253,7 @@ def _keep(key: str, value: object) -> int:
     return _whole(key, value, "a whole number of checkpoints, at least 1", 1)
 
 
-def _exclude(key: str, value: object) -> tuple[str, ...]:
+def _globs(key: str, value: object) -> tuple[str, ...]:
     allowed = 'a list of glob patterns of names, such as ["tmp_*", "password"]'
     if isinstance(value, str):
         raise _refuse(key, value, allowed, f"; did you mean [{_shown(value)}]?")
@@ -272,7 +274,8 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "store": _store,
     "keep": _keep,
     "store_limit": _store_limit,
-    "exclude": _exclude,
+    "exclude": _globs,
+    "include": _globs,
     "shutdown_wait": _interval,
 }
 KEYS = tuple(_CHECKS)

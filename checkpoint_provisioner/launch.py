@@ -46,7 +46,8 @@ class Launch:
         """The inverse of `to_json`. ValueError or TypeError if it is not one."""
         raw: dict[str, Any] = json.loads(text)
         settings = raw.pop("settings")
-        settings["exclude"] = tuple(settings["exclude"])
+        for key in ("exclude", "include"):
+            settings[key] = tuple(settings[key])
         return cls(settings=session.Settings(**settings), **raw)
 
     def argv(self, python: str, kernel_argv: list[str]) -> list[str]:

@@ -84,7 +84,10 @@ class CheckpointProvisioner(LocalProvisioner):
     store_limit = AnyTrait(
         None, help="Disk quota per user. The smaller of 20 % of the free disk and 20 GB."
     ).tag(config=True)
-    exclude = AnyTrait(None, help="Glob patterns of names never saved. Secrets.").tag(config=True)
+    exclude = AnyTrait(None, help="Glob patterns of names never saved. None.").tag(config=True)
+    include = AnyTrait(
+        None, help="Glob patterns of names that are saved though they look like secrets. None."
+    ).tag(config=True)
     shutdown_wait = AnyTrait(
         None, help="Seconds that a last checkpoint may take when a kernel is asked to go. 30."
     ).tag(config=True)

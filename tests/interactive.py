@@ -42,6 +42,7 @@ def save(
     position: Position = IDLE,
     known_bad: dict[str, Skipped] | None = None,
     exclude: tuple[str, ...] = (),
+    include: tuple[str, ...] = (),
 ) -> Manifest:
     """Take a checkpoint in this process, by the code that the snapshot process runs."""
     now = time.time()
@@ -53,7 +54,8 @@ def save(
     )  # fmt: skip
     facts = Facts(
         template=template, position=position, known_bad=known_bad or {}, bad_frames={},
-        exclude=exclude, keep=20, root=store.directory.parent, store_limit_bytes=None,
+        exclude=exclude, include=include, keep=20, root=store.directory.parent,
+        store_limit_bytes=None,
     )  # fmt: skip
     checkpoint.write(facts, shell, store, lambda **_: None, lambda _: None)
     return store.manifests()[-1]

@@ -27,6 +27,7 @@ def refusal(server: JupyterServer, path: str, **config: object) -> str:
         ("restore", "sometimes", "crash"),
         ("keep", 0, "1"),
         ("exclude", 7, "pattern"),
+        ("include", 7, "pattern"),
     ],
 )
 def test_a_bad_value_names_key_value_and_what_is_allowed(

@@ -26,6 +26,7 @@ def test_an_empty_config_has_the_documented_defaults() -> None:
         keep=20,
         store_limit=None,
         exclude=(),
+        include=(),
         shutdown_wait=30.0,
     )
 
@@ -75,6 +76,7 @@ def test_settings_carry_what_the_kernel_needs() -> None:
             "keep": 3,
             "store_limit": "2G",
             "exclude": ["secret_*"],
+            "include": ["secret_santa"],
         }
     ).settings()
     assert settings.checkpoint_interval == 0
@@ -83,6 +85,7 @@ def test_settings_carry_what_the_kernel_needs() -> None:
     assert settings.keep == 3
     assert settings.store_limit_bytes == 2 * 1024**3
     assert settings.exclude == ("secret_*",)
+    assert settings.include == ("secret_santa",)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +129,7 @@ def test_settings_carry_what_the_kernel_needs() -> None:
         ("shutdown_wait", -1, "not negative"),
         ("exclude", "secret_*", 'did you mean ["secret_*"]'),
         ("exclude", [1], "list of glob patterns"),
+        ("include", "a*", 'did you mean ["a*"]'),
         ("exclude", {"a": 1}, "list of glob patterns"),
     ],
 )

@@ -9,6 +9,7 @@ import interactive
 import pytest
 
 from checkpoint_kernel import namespace
+from checkpoint_kernel.secrets_rules import Rules
 
 pytestmark = pytest.mark.unit
 
@@ -20,7 +21,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def selected(shell: Any, *exclude: str) -> namespace.Selection:
-    return namespace.select(shell.user_ns, shell.user_ns_hidden, exclude)
+    return namespace.select(shell.user_ns, shell.user_ns_hidden, Rules(exclude))
 
 
 def test_a_fresh_namespace_holds_nothing_of_the_users(shell: Any) -> None:
