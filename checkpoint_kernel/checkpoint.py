@@ -32,6 +32,7 @@ from . import (
     memory,
     namespace,
     pickling,
+    provenance,
     prune,
     rebuild,
     safe_point,
@@ -49,6 +50,7 @@ from .contract import SESSIONS
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .manifest import LeftBehind, Manifest, Skipped
+from .observed import Observed
 from .safe_point import IDLE, Position
 from .session import Session
 from .store import Store
@@ -61,6 +63,7 @@ _RETRY_LIMIT_S = 300.0
 # Of what a snapshot process has needed, so much is reckoned with after a checkpoint in place.
 _FORGETS = 0.7
 _SESSION_UNIT = "session"
+_MADE_IN_LIMIT_S = 0.2  # for finding the cells that made what cannot be saved
 _MEMORY = operator.attrgetter("memory")
 
 
@@ -77,6 +80,8 @@ class Facts:
     root: Path  # of all notebooks, for the quota
     store_limit_bytes: int | None
     proved: Proved = field(default_factory=Proved)
+    observed: Observed = field(default_factory=Observed)
+    hidden: dict[str, Any] | None = None  # names that are the shell's own; None: as it says
 
 
 @dataclass
@@ -117,6 +122,9 @@ class Checkpointer:
         self._room_at_fork = 0  # bytes below the cap
         self._too_large: dict[str, tuple[int, Skipped]] = {}  # in place, by name: which object
         self.carry_over = CarryOver()
+        self.observed = Observed()
+        # As of now: what is hidden later (%pylab) is not made again by a new kernel.
+        self._hidden = dict(shell.user_ns_hidden)
         self._staging = staging.Staging()
         self._collections = snapshot.DeferredCollections()
         self._said: set[str] = set()
@@ -288,6 +296,7 @@ class Checkpointer:
             units=(),
             skipped=(),
             left_behind=self.left_behind,
+            failed_cells=tuple(sorted(self.observed.failed)),
             python=platform.python_version(),
         )
         return Facts(
@@ -300,6 +309,8 @@ class Checkpointer:
             root=Path(self._session.notebook_directory).parent,
             store_limit_bytes=self._session.settings.store_limit_bytes,
             proved=self.carry_over.proved(self._shell.user_ns),
+            observed=self.observed,
+            hidden=self._hidden,
         )
 
     def _still_too_large(self) -> dict[str, Skipped]:
@@ -542,7 +553,8 @@ def write(
 
     `interruptible`: a Ctrl-C is the user's, who waits; in a snapshot process it is an object's.
     """
-    selected = namespace.select(shell.user_ns, shell.user_ns_hidden, facts.exclude)
+    hidden = shell.user_ns_hidden if facts.hidden is None else facts.hidden
+    selected = namespace.select(shell.user_ns, hidden, facts.exclude)
     for known in facts.proved.units:
         for name in known.identities:
             selected.roots.pop(name, None)
@@ -562,10 +574,9 @@ def write(
     report(unit=[])
     limit(snapshot.DEADLINE_S)
     carried, lost = commit.carried_over(facts.proved.units, partition)
-    skipped = sorted(
-        [*selected.skipped, *partition.skipped, *frames.skipped, *lost],
-        key=lambda entry: entry.name,
-    )
+    left_out = [*selected.skipped, *partition.skipped, *lost]
+    made = _with_origin(facts, shell, left_out, {one.name for one in (*partition.skipped, *lost)})
+    skipped = sorted([*made, *frames.skipped], key=lambda entry: entry.name)
     drafts = [*partition.units, *frames.units, _session_draft(shell)]
     state = commit.State(
         replace(facts.template, skipped=tuple(skipped)), drafts, carried, partition,
@@ -588,6 +599,20 @@ def write(
         private_bytes=memory.private_bytes(),
     )
     _prune(store, facts, report)
+
+
+def _with_origin(
+    facts: Facts, shell: Any, left_out: list[Skipped], quoted: set[str]
+) -> list[Skipped]:
+    """Which cell made what is not saved; the lines of those `quoted` are told."""
+    if not left_out:
+        return []
+    template = facts.template
+    running = template.execution_count if template.inside_cell else None
+    seen = facts.observed.by_now(shell.user_ns, running)
+    return provenance.made_in(
+        left_out, provenance.cells_of_shell(shell), seen, quoted, _MADE_IN_LIMIT_S
+    )
 
 
 def _session_draft(shell: Any) -> units.Draft:

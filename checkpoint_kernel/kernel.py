@@ -55,6 +55,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     checkpointer: Checkpointer | None = None
     memory_guard: MemoryGuard | None = None  # none without a limit to guard
     off_because: str | None = None
+    runs_again: bool = False  # cells run inside a cell, for %checkpoint rebuild
     _switched_off: bool = False
     _store: Store | None = None
     _restored: Manifest | None = None
@@ -101,6 +102,10 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
                 self.checkpointer.carry_over.adopt,
             )  # fmt: skip
             if self._restored is not None:
+                self.checkpointer.observed.adopt(
+                    {s.name: s.made_in for s in self._restored.skipped if s.made_in is not None},
+                    self._restored.failed_cells,
+                )
                 before = self._restored.left_behind
                 self.checkpointer.left_behind = left_behind.after(
                     before, self._restored, self._report, time.time()
@@ -261,7 +266,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         source = info.raw_cell or ""
         counted = int(bool(info.store_history))
         # IPython 9 has counted on by now, older ones have not; the history tells both.
-        number = len(shell.history_manager.input_hist_parsed)
+        number = len(shell.history_manager.input_hist_parsed) - int(self.runs_again)
         self.recorder.update(
             state="busy",
             execution_count=number,
@@ -273,6 +278,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         )
         if counted:
             self.memory_use.cell_began(number)
+            if self.checkpointer is not None:
+                self.checkpointer.observed.begins(shell.user_ns)
         self.clockwork.cell_began()
         if self.memory_guard is not None:
             self.memory_guard.cell_begins()
@@ -281,15 +288,23 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if info.store_history:
             self._say()
 
-    def _cell_ended(self, _result: Any) -> None:
+    def _cell_ended(self, result: Any) -> None:
         if not self._in_main_thread():
             self._changed()
             return
         with held_back():
+            self._observe(result)
             self.recorder.update(state="idle")
             self.memory_use.cell_ended()
             self.clockwork.cell_ended()
             self.environment.cell_ended()
+
+    def _observe(self, result: Any) -> None:
+        info = getattr(result, "info", None)  # none, of what was cancelled
+        if self.checkpointer is not None and getattr(info, "store_history", False):
+            number = len(self.shell.history_manager.input_hist_parsed) - 1
+            failed = not result.success
+            self.checkpointer.observed.ended(self.shell.user_ns, number, failed)
 
     def _changed(self) -> None:
         if self.checkpointer is not None and not self._switched_off:

@@ -62,6 +62,8 @@ class Skipped:
     type: str
     reason: str
     remedy: str | None = None
+    made_in: int | None = None  # number of the cell that bound it last
+    made_by: str | None = None  # the line of that cell, cut; never a secret's
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Manifest:
     skipped: tuple[Skipped, ...]
     pending: tuple[str, ...] = ()  # names that follow in the next checkpoint
     left_behind: tuple[LeftBehind, ...] = ()  # by restores before it, and not saved since
+    failed_cells: tuple[int, ...] = ()  # of the history: they raised an error
     python: str = ""
     format: int = FORMAT
 

@@ -17,29 +17,21 @@ from typing import Any
 from . import death_text, left_behind
 from .checkpoint import Settled
 from .contract import DEATHS
-from .manifest import Manifest
+from .manifest import Manifest, Skipped
+from .refusals import AGAIN
 from .session import NotRestored, RestoreReport, Session
 from .verification import Damage
-from .words import age, size
+from .words import age, grouped, listed, size
 
 _WIDTH = 88
 _SIGN = "checkpoint-kernel"
-_COMMAND = re.compile(r"%checkpoint [a-z]+( \d{8}-[\w-]+)?")  # to be copied: never broken
+# To be copied: never broken.
+_COMMAND = re.compile(r"%checkpoint (?:rebuild \S+|[a-z]+( \d{8}-[\w-]+)?)")
 
 
 def clock(moment: float) -> str:
     """Local time of day."""
     return f"{datetime.fromtimestamp(moment):%H:%M:%S}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """All names, never "and 5 more"; variables before outputs, as people count."""
-    return ", ".join(sorted(names, key=_as_people_count))
-
-
-def _as_people_count(name: str) -> tuple[bool, list[tuple[int, str]]]:
-    parts = [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", name)]
-    return name.startswith("Out["), parts
 
 
 def boxed(lines: Sequence[str]) -> str:
@@ -152,15 +144,32 @@ def _as_of(checkpoint: Manifest | None, death: dict[str, Any] | None) -> str:
     return before
 
 
-def not_back(missing: Sequence[NotRestored]) -> list[str]:
-    """One line for each reason, with all the variables that it keeps from being back."""
-    groups: dict[tuple[str, str, str | None], list[str]] = {}
-    for entry in missing:
-        groups.setdefault((entry.type, entry.reason, entry.remedy), []).append(entry.name)
-    return [
-        f"not back: {listed(names)} ({kind}): {reason}" + (f"; {remedy}" if remedy else "")
-        for (kind, reason, remedy), names in groups.items()
-    ]
+def not_back(missing: Sequence[NotRestored | Skipped], what: str = "not back") -> list[str]:
+    """All that is missing, by type and reason, with how it was made and the way back."""
+    lines = []
+    for group in grouped(missing):
+        first = group[0]
+        made = [entry for entry in group if entry.made_in is not None]
+        known = len(made) == len(group)
+        remedy = None if known and first.remedy == AGAIN else first.remedy
+        line = f"{what}: {listed(entry.name for entry in group)} ({first.type}): {first.reason}"
+        line += f"; {remedy}" if remedy else ""
+        if len(group) == 1 and known:
+            lines.append(f"{line}; {_made(first)} - %checkpoint rebuild {first.name}")
+            continue
+        lines.append(line)
+        if made:
+            cells: dict[int, list[str]] = {}
+            for entry in made:
+                cells.setdefault(entry.made_in or 0, []).append(entry.name)
+            where = [f"In[{number}] ({listed(cells[number])})" for number in sorted(cells)]
+            lines.append(f"  made in {', '.join(where)} - %checkpoint rebuild NAME")
+    return lines
+
+
+def _made(entry: NotRestored | Skipped) -> str:
+    line = f": {entry.made_by}" if entry.made_by else ""
+    return f"made in In[{entry.made_in}]{line}"
 
 
 def _later(report: RestoreReport, checkpoint: Manifest | None) -> list[str]:
@@ -254,12 +263,12 @@ def status(settled: Settled, running: bool, stale: bool, off: str | None, record
         )
         if newest.names:
             lines.append(f"  saved: {listed(newest.names)}")
-        lines += [
-            line.replace("not back", "  not saved", 1)
-            for line in not_back(
-                [NotRestored(s.name, s.type, s.reason, s.remedy) for s in newest.skipped]
-            )
-        ]
+        frames = [name for unit in newest.units if unit.kind == "locals" for name in unit.names]
+        if frames:
+            lines.append(f"  saved too: locals of {listed(frames)}")
+        if newest.pending:
+            lines.append(f"  in the next checkpoint: {listed(newest.pending)}")
+        lines += [f"  {line}" for line in not_back(newest.skipped, "not saved")]
     if running:
         lines.append("A checkpoint is being written right now.")
     elif stale:

@@ -16,7 +16,7 @@ import threading
 import types
 from dataclasses import dataclass
 
-_AGAIN = "run the cell that made it again"
+AGAIN = "run the cell that made it again"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Refusal:
     """Why objects of a type are not saved, and what to do instead."""
 
     reason: str
-    remedy: str = _AGAIN
+    remedy: str = AGAIN
 
 
 class Unsavable(Exception):

@@ -21,11 +21,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from . import history_blocks, memory, namespace, pickling, session, tensors
+from . import history_blocks, memory, namespace, pickling, provenance, session, tensors
 from .chunk_reader import useful_threads
 from .contract import DEATHS
 from .flight_recorder import FlightRecorder
@@ -37,6 +37,7 @@ from .unchanged import Known
 
 # Of what is left below the cap, a restore may fill so much with copies of small arrays.
 _COPY_SHARE = 4
+_MADE_IN_LIMIT_S = 0.3  # for finding the cells that made what is not back
 
 
 class CannotLoad(Exception):
@@ -85,12 +86,21 @@ def at_start(
         if history is not None:
             outcome.failed["In"] = history
         report = _report(checkpoint, outcome, started)
+        report = _with_origin(shell, report, outcome.failed)
     except (StoreError, ManifestError, OSError) as why:
         report = RestoreReport(plan.checkpoint, "failed", started, error=str(why))
     recorder.update(restoring_unit=None, restore_done=True)
     _note(directory, report)
     store.verification.begin()
     return report
+
+
+def _with_origin(shell: Any, report: RestoreReport, failed: Iterable[str]) -> RestoreReport:
+    """Which cells made what is not back: of what could be saved the checkpoint does not say."""
+    missing = provenance.made_in(
+        report.not_restored, provenance.cells_of_shell(shell), {}, set(failed), _MADE_IN_LIMIT_S
+    )
+    return replace(report, not_restored=tuple(missing))
 
 
 def _copy_bytes(cap: session.Cap | None) -> int:
@@ -420,7 +430,7 @@ def _report(
 ) -> RestoreReport:
     types = {name: t for unit in checkpoint.units for name, t in unit.types.items()}
     missing = [
-        NotRestored(s.name, s.type, s.reason, s.remedy)
+        NotRestored(s.name, s.type, s.reason, s.remedy, s.made_in, s.made_by)
         for s in checkpoint.skipped
         if not asked or s.name in asked
     ]
