@@ -18,7 +18,10 @@ from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
 
-from . import doing, last_words, left_behind, manifest, memory, notice, restore, safe_point
+from . import (
+    doing, last_words, left_behind, locals_unit, manifest, memory, namespace, notice, restore,
+    safe_point,
+)  # fmt: skip
 from .checkpoint import Checkpointer
 from .children_news import ChildrenNews
 from .clockwork import Clockwork, cell_line
@@ -33,7 +36,7 @@ from .memory_guard import MemoryGuard
 from .memory_use import MemoryUse
 from .others import Others
 from .safe_point import IDLE
-from .session import RestoreReport, Session
+from .session import NotRestored, RestoreReport, Session
 from .store import Store, StoreError
 from .touched import Touched, by_words
 
@@ -356,7 +359,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     def status(self) -> str:
         """The text of `%checkpoint`."""
-        lines = [self._saved()]
+        lines = [self._saved(), *notice.not_back(self.missing())]
         if self.environment.trouble is not None:
             trouble = self.environment.trouble
             lines.append(f"What this session runs with is not on record: {trouble}")
@@ -364,6 +367,16 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             trouble = self.clockwork.errands_trouble
             lines.append(f"News of killed child processes could not be told: {trouble}")
         return "\n".join(lines)
+
+    def missing(self) -> list[NotRestored]:
+        """Variables that the restore at this start could not bring back, and nobody has since."""
+        everything = () if self._report is None else self._report.not_restored
+        return [
+            entry
+            for entry in everything
+            if not locals_unit.is_frame(entry.name)
+            and not namespace.is_there(self.shell.user_ns, entry.name)
+        ]
 
     def _saved(self) -> str:
         checkpointer = self.checkpointer

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .manifest import Skipped
+from .stub import Stub
 from .units import type_name
 
 # Text and bytes under such names are not saved; a tokenizer or an array of tokens is data.
@@ -105,6 +106,14 @@ def value_of(namespace: dict[str, Any], name: str) -> Any:
     """The live value of a name as `select` gives it; KeyError where there is none."""
     number = output_number(name)
     return namespace[name] if number is None else namespace["_oh"][number]
+
+
+def is_there(namespace: dict[str, Any], name: str) -> bool:
+    """Whether a name stands for a value, and for no stub of one."""
+    try:
+        return not isinstance(value_of(namespace, name), Stub)
+    except KeyError:
+        return False
 
 
 def output_number(name: str) -> int | None:

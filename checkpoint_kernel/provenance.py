@@ -121,9 +121,7 @@ def _seen_in(name: str, seen: Mapping[str, int]) -> int | None:
     return seen.get(name) if output is None or name in seen else output
 
 
-def _last_bound(
-    names: set[str], cells: Sequence[Cell], limit_s: float
-) -> dict[str, int | None]:
+def _last_bound(names: set[str], cells: Sequence[Cell], limit_s: float) -> dict[str, int | None]:
     wanted, found = set(names), dict[str, int | None]()
     until = time.monotonic() + limit_s
     for cell in reversed(cells):
@@ -362,8 +360,10 @@ class _Planner:
             for name in sorted(step.cell.effects.loads & self.live.keys() - self.defined):
                 last = self.maker(name, _ANY)
                 since = "since" if last != step.cell.number else "itself"
-                if last is not None and last >= step.cell.number and not self.is_set_before(
-                    name, step.cell.number
+                if (
+                    last is not None
+                    and last >= step.cell.number
+                    and not self.is_set_before(name, step.cell.number)
                 ):
                     self.warnings[
                         f"In[{step.cell.number}] uses {name} as it is now: In[{last}] has set it "

@@ -157,7 +157,8 @@ class _Rebuild:
     def _list(self) -> None:
         checkpointer = self._kernel.checkpointer
         newest = None if checkpointer is None else checkpointer.settled.newest
-        lines = notice.not_back([] if newest is None else newest.skipped, "not saved")
+        lines = notice.not_back(self._kernel.missing())
+        lines += notice.not_back([] if newest is None else newest.skipped, "not saved")
         print("\n".join([USAGE, *lines]))
 
     # --- what is known --------------------------------------------------------------------

@@ -192,9 +192,7 @@ def test_a_cell_that_has_killed_the_kernel_is_said() -> None:
     killed = {provenance.text_of("g = crash()"): "segmentation-fault, yesterday"}
     history = provenance.cells_of(["", "\ng = crash()\n"], ["", "g = crash()\n"], (), killed)
     (step,) = provenance.plan(["g"], history, {"crash": ()}).steps
-    assert step.warnings == (
-        "this very cell has killed the kernel: segmentation-fault, yesterday",
-    )
+    assert step.warnings == ("this very cell has killed the kernel: segmentation-fault, yesterday",)
 
 
 def test_a_chain_of_a_thousand_cells_is_followed() -> None:
