@@ -19,7 +19,15 @@ from typing import Any
 from ipykernel.ipkernel import IPythonKernel
 
 from . import (
-    doing, last_words, left_behind, locals_unit, manifest, memory, namespace, notice, restore,
+    doing,
+    last_words,
+    left_behind,
+    locals_unit,
+    manifest,
+    memory,
+    namespace,
+    notice,
+    restore,
     safe_point,
 )  # fmt: skip
 from .checkpoint import Checkpointer
@@ -34,6 +42,7 @@ from .manifest import Manifest, ManifestError
 from .memory_gauge import Gauge
 from .memory_guard import MemoryGuard
 from .memory_use import MemoryUse
+from .missing import not_back
 from .others import Others
 from .safe_point import IDLE
 from .session import NotRestored, RestoreReport, Session
@@ -359,7 +368,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     def status(self) -> str:
         """The text of `%checkpoint`."""
-        lines = [self._saved(), *notice.not_back(self.missing())]
+        lines = [self._saved(), *not_back(self.missing())]
         if self.environment.trouble is not None:
             trouble = self.environment.trouble
             lines.append(f"What this session runs with is not on record: {trouble}")

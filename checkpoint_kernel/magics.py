@@ -16,6 +16,7 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from . import left_behind, notice, rebuild_command, restore
 from .contract import DEATHS
 from .manifest import Manifest
+from .missing import not_back
 from .safe_point import IDLE
 from .store import StoreError
 from .touched import Touched
@@ -84,7 +85,7 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
             f"saved: checkpoint {saved.id}, {len(saved.names)} variables, "
             f"{size(saved.size_bytes)} ({written} new on disk)"
         )
-        for line in notice.not_back(saved.skipped, "not saved"):
+        for line in not_back(saved.skipped, "not saved"):
             print(line)
 
     def _list(self, _arguments: list[str]) -> None:
@@ -112,7 +113,9 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
             checkpointer.observed.passes_over(self.shell.user_ns, report.restored)
         if not names:
             self._kernel.restored_by_hand()
-        print(notice.after_request(report, chosen, self._lacking(report.restored, chosen)))
+        left = [] if names else [name for name in chosen.names if name.startswith("Out[")]
+        lacking = self._lacking(report.restored, chosen)
+        print(notice.after_request(report, chosen, lacking, left))
 
     def _lacking(self, names: Sequence[str], chosen: Manifest) -> list[tuple[str, list[str]]]:
         """Restored functions, and globals of theirs that only the checkpoint has."""

@@ -17,11 +17,11 @@ from typing import Any
 from . import death_text, left_behind
 from .checkpoint import Settled
 from .contract import DEATHS
-from .manifest import Manifest, Skipped
-from .refusals import AGAIN
-from .session import NotRestored, RestoreReport, Session
+from .manifest import Manifest
+from .missing import listed, not_back
+from .session import RestoreReport, Session
 from .verification import Damage
-from .words import age, grouped, listed, size
+from .words import age, size
 
 _WIDTH = 88
 _SIGN = "checkpoint-kernel"
@@ -144,34 +144,6 @@ def _as_of(checkpoint: Manifest | None, death: dict[str, Any] | None) -> str:
     return before
 
 
-def not_back(missing: Sequence[NotRestored | Skipped], what: str = "not back") -> list[str]:
-    """All that is missing, by type and reason, with how it was made and the way back."""
-    lines = []
-    for group in grouped(missing):
-        first = group[0]
-        made = [entry for entry in group if entry.made_in is not None]
-        known = len(made) == len(group)
-        remedy = None if known and first.remedy == AGAIN else first.remedy
-        line = f"{what}: {listed(entry.name for entry in group)} ({first.type}): {first.reason}"
-        line += f"; {remedy}" if remedy else ""
-        if len(group) == 1 and known:
-            lines.append(f"{line}; {_made(first)} - %checkpoint rebuild {first.name}")
-            continue
-        lines.append(line)
-        if made:
-            cells: dict[int, list[str]] = {}
-            for entry in made:
-                cells.setdefault(entry.made_in or 0, []).append(entry.name)
-            where = [f"In[{number}] ({listed(cells[number])})" for number in sorted(cells)]
-            lines.append(f"  made in {', '.join(where)} - %checkpoint rebuild NAME")
-    return lines
-
-
-def _made(entry: NotRestored | Skipped) -> str:
-    line = f": {entry.made_by}" if entry.made_by else ""
-    return f"made in In[{entry.made_in}]{line}"
-
-
 def _later(report: RestoreReport, checkpoint: Manifest | None) -> list[str]:
     """How to bring back what is in the checkpoint and could not be loaded."""
     names = [] if checkpoint is None else left_behind.names(checkpoint, report)
@@ -231,8 +203,12 @@ def after_request(
     report: RestoreReport,
     checkpoint: Manifest,
     needs: Sequence[tuple[str, Sequence[str]]] = (),
+    left: Sequence[str] = (),
 ) -> str:
-    """The answer to `%checkpoint restore`. `needs`: functions, and globals that they lack."""
+    """The answer to `%checkpoint restore`. `needs`: functions, and globals that they lack.
+
+    `left`: what nobody has asked for.
+    """
     lines = [
         f"restored: {_counted(report.restored)} from checkpoint {checkpoint.id} "
         f"({clock(checkpoint.time)}, {age(time.time() - checkpoint.time)} ago)"
@@ -242,6 +218,11 @@ def after_request(
     lines += not_back(report.not_restored)
     lines += _later(report, checkpoint)
     lines += _different(report)
+    if left:
+        lines.append(
+            f"left in it, because this session's outputs keep their numbers: {listed(left)} - "
+            f"%checkpoint restore {checkpoint.id} NAME"
+        )
     lines += [f"{name} needs {listed(needed)}, not defined here: %checkpoint restore "
               f"{checkpoint.id} {' '.join(needed)}" for name, needed in needs]  # fmt: skip
     return "\n".join(lines)

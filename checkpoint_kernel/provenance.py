@@ -15,8 +15,8 @@ from typing import Any, Final, TypeVar
 from .cell_effects import Effects, effects
 from .flight_recorder import SOURCE_LIMIT
 from .manifest import Skipped
+from .missing import listed
 from .session import NotRestored
-from .words import listed
 
 _Entry = TypeVar("_Entry", Skipped, NotRestored)
 

@@ -26,12 +26,12 @@ from .cell_effects import is_async
 from .code_names import parts_of, used_by
 from .contract import DEATHS
 from .manifest import Manifest
+from .missing import listed, not_back
 from .provenance import Cell, Plan
 from .store import StoreError
 from .stub import Stub
 from .touched import by_text
 from .units import type_name
-from .words import listed
 
 if TYPE_CHECKING:
     from .kernel import CheckpointKernel
@@ -157,8 +157,8 @@ class _Rebuild:
     def _list(self) -> None:
         checkpointer = self._kernel.checkpointer
         newest = None if checkpointer is None else checkpointer.settled.newest
-        lines = notice.not_back(self._kernel.missing())
-        lines += notice.not_back([] if newest is None else newest.skipped, "not saved")
+        lines = not_back(self._kernel.missing())
+        lines += not_back([] if newest is None else newest.skipped, "not saved")
         print("\n".join([USAGE, *lines]))
 
     # --- what is known --------------------------------------------------------------------

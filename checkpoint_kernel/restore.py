@@ -419,10 +419,13 @@ def bring_back_session(
 
 
 def bind(shell: Any, values: dict[str, Any]) -> None:
-    """Give restored variables their names in the live namespace, and `_` its value."""
-    for name, value in values.items():
-        namespace.bind(shell.user_ns, name, value)
-    namespace.restore_last_outputs(shell)
+    """Give restored variables their names in the live namespace, and `_` its value.
+
+    Outputs first: the user may have called something else `_3`.
+    """
+    for name in sorted(values, key=lambda name: namespace.output_number(name) is None):
+        namespace.bind(shell.user_ns, name, values[name])
+    namespace.restore_last_outputs(shell, values.keys())
 
 
 def _report(

@@ -228,7 +228,8 @@ def test_who_made_what_is_not_saved_is_found_with_the_line() -> None:
 
 
 def test_awaiting_cells_are_told_from_others() -> None:
-    assert is_async("x = await f()") and is_async("async for i in f(): pass")
+    assert is_async("x = await f()")
+    assert is_async("async for i in f(): pass")
     assert not is_async("async def f():\n  await g()")
 
 
