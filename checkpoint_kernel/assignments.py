@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-from .cell_effects import effects
+from .cell_reader import effects
 
 # Methods of lists, dicts, sets and deques that make them larger.
 _ADDING: Final = frozenset(

@@ -492,6 +492,9 @@ class Checkpointer:
         self._said.clear()
         self._failures, self._retry_at = 0, 0.0
         self._blame.acquit(newest.names)
+        made = {one.name: one.made_in for one in newest.skipped if one.made_in is not None}
+        if made.keys() - self.observed.bound_in.keys():
+            self.observed.learn(made)  # the next snapshot process need not look for it again
         self._announce(*self._blame.news())
         self._recorder.update(checkpoint=newest.id, checkpoint_time=newest.time)
 

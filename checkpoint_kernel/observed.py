@@ -6,11 +6,13 @@ at the namespace's bindings only, before and after a cell; no object is touched 
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Iterable
 from typing import Any, Final
 
 # A namespace with more names than this would be compared for longer than a cell's end may take.
-_LIMIT_NAMES: Final = 20_000
+_LIMIT_NAMES: Final = 3_000
 
 
 class Observed:
@@ -26,6 +28,10 @@ class Observed:
         self.bound_in.update(bound_in)
         self.failed.update(failed)
 
+    def learn(self, bound_in: dict[str, int]) -> None:
+        """What was found in the texts of cells, for names that nothing else is known of."""
+        self.bound_in = {**bound_in, **self.bound_in}
+
     def begins(self, namespace: dict[str, Any]) -> None:
         """A cell is about to run."""
         self._before = _identities(namespace)
@@ -39,12 +45,19 @@ class Observed:
 
     def by_now(self, namespace: dict[str, Any], number: int | None) -> dict[str, int]:
         """`bound_in`, with what the cell that is running has bound so far."""
-        before, after = self._before, _identities(namespace)
-        if number is None or before is None or after is None:
+        before = self._before
+        if len(namespace) > _LIMIT_NAMES:
+            return {}  # the texts of the cells must do
+        if number is None or before is None:
             return self.bound_in
-        # A name that stands for a new object at the address of the old one is not seen.
-        bound = {name for name, _ in after.items() - before.items()}
-        gone = before.keys() - after.keys()
+        # No Python code runs for each name. One that stands for a new object at the address of
+        # the old one is not seen.
+        now = dict(namespace)  # at once: another thread may be adding names
+        differs = map(operator.ne, map(before.get, now), map(id, now.values()))
+        bound = list(itertools.compress(now, differs))
+        gone = before.keys() - now.keys()
+        if not bound and not gone:
+            return self.bound_in
         known = {name: where for name, where in self.bound_in.items() if name not in gone}
         return {**known, **dict.fromkeys(bound, number)}
 

@@ -1,7 +1,7 @@
-"""How a variable was made: the cells that made it, those that they need, in order. Pure.
+"""Which cell made a variable, by the texts of the cells and by what was seen of them. Pure.
 
-Judged by the texts of the cells (`cell_effects`) and by what was seen of them while they ran
-(`observed`). Words for what is found; asking and running are `rebuild_command`'s.
+How a text is read is `cell_reader`'s; what is seen, `observed`'s; which cells would make the
+variable again, `rebuild_plan`'s.
 """
 
 from __future__ import annotations
@@ -9,38 +9,19 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from .cell_effects import Effects, effects
+from .cell_effects import Effects
+from .cell_reader import effects
 from .flight_recorder import SOURCE_LIMIT
 from .manifest import Skipped
-from .missing import listed
 from .session import NotRestored
 
 _Entry = TypeVar("_Entry", Skipped, NotRestored)
 
-# Methods that everyday objects are only read by. All others may change what they are called on.
-_READING: Final = frozenset(
-    {"head", "tail", "describe", "info", "copy", "items", "keys", "values", "get", "mean", "sum",
-     "min", "max", "std", "var", "count", "index", "plot", "show", "hist", "boxplot", "scatter",
-     "predict", "predict_proba", "score", "transform", "evaluate", "summary", "parameters",
-     "named_parameters", "state_dict", "get_params", "to_csv", "to_parquet", "to_json", "to_dict",
-     "to_numpy", "to_list", "tolist", "groupby", "merge", "join", "astype", "value_counts",
-     "unique", "nunique", "isna", "notna", "isnull", "sample", "query", "corr", "split", "strip",
-     "format", "startswith", "endswith", "lower", "upper", "replace", "encode", "decode", "save",
-     "reshape", "item", "size", "dim", "numel", "savefig", "isoformat", "strftime", "exists"}
-)  # fmt: skip
-# What the shell gives every cell; `_3` and `Out` are looked at apart.
-_OF_THE_SHELL: Final = frozenset(
-    {"get_ipython", "display", "exit", "quit", "open", "In", "_ih", "_oh", "_dh", "__name__",
-     "__doc__", "__file__", "__builtins__"}
-)  # fmt: skip
 _OUTPUT: Final = re.compile(r"(?:Out\[(\d+)\]|_(\d+))\Z")
-_GENERATORS: Final = frozenset({"generator", "async_generator", "coroutine"})
 _LINE_SHOWN: Final = 60  # characters
-_CELL_SHOWN: Final = 40  # lines
-_ANY: Final = 1 << 62  # after every cell
 
 
 @dataclass(frozen=True)
@@ -117,7 +98,7 @@ def made_in(
 
 
 def _seen_in(name: str, seen: Mapping[str, int]) -> int | None:
-    output = _output_number(name)
+    output = output_number(name)
     return seen.get(name) if output is None or name in seen else output
 
 
@@ -152,286 +133,7 @@ def line_that_made(name: str, cell: Cell) -> str | None:
     return text if len(text) <= _LINE_SHOWN else f"{text[: _LINE_SHOWN - 3]}..."
 
 
-def _output_number(name: str) -> int | None:
+def output_number(name: str) -> int | None:
+    """3 for `Out[3]` and `_3`, None for a variable."""
     output = _OUTPUT.match(name)
     return None if output is None else int(output[1] or output[2])
-
-
-# --- how to make it again -------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Step:
-    """One cell that would run again."""
-
-    cell: Cell
-    why: tuple[str, ...]
-    sets: tuple[str, ...] = ()  # variables that are there now, and would be set as well
-    changes: tuple[str, ...] = ()  # ... and changed
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The cells that make some variables again, in the order in which they ran."""
-
-    names: tuple[str, ...]
-    steps: tuple[Step, ...]
-    unknown: tuple[str, ...] = ()  # of the names: no cell is known that makes them
-    warnings: tuple[str, ...] = ()
-
-    def makes(self, name: str) -> bool:
-        """Whether a cell was found that makes this name."""
-        return name not in self.unknown
-
-
-@dataclass
-class _Planner:
-    cells: Sequence[Cell]
-    live: Mapping[str, Collection[str]]
-    seen: Mapping[str, int]
-    types: Mapping[str, str]
-    why: dict[int, dict[str, None]] = field(default_factory=dict)  # chosen cells
-    queue: list[tuple[int, int]] = field(default_factory=list)  # whose needs are not looked at
-    warnings: dict[str, None] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
-    asked: set[tuple[str, int]] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.by_number = {cell.number: cell for cell in self.cells}
-        self.binds: dict[str, list[int]] = {}  # cells that bind a name, oldest first
-        self.defined: set[str] = set()  # modules, functions, classes: as bound last
-        self.imported: set[str] = set()
-        setters: dict[str, set[str]] = {}
-        for cell in self.cells:
-            found = cell.effects
-            called = {name for function in found.called for name in setters.get(function, ())}
-            for name in found.binds | called:
-                self.binds.setdefault(name, []).append(cell.number)
-                self.defined.discard(name)
-                self.imported.discard(name)
-            self.defined |= found.definitions
-            self.imported |= found.imports
-            for function in found.definitions:
-                setters[function] = {name for by, name in found.setters if by == function}
-
-    # --- who made a name ------------------------------------------------------------------
-
-    def maker(self, name: str, before: int) -> int | None:
-        """The cell that bound a name last, of those before another one."""
-        output = _output_number(name)
-        if output is not None and name not in self.binds:
-            return output if output in self.by_number and output < before else None
-        seen = self.seen.get(name)
-        if seen is not None and seen < before and seen in self.by_number:
-            return seen
-        numbers = [number for number in self.binds.get(name, ()) if number < before]
-        good = [number for number in numbers if not self.by_number[number].failed]
-        return max(good or numbers, default=None)
-
-    def changers(self, name: str, after: int, before: int) -> list[tuple[int, str]]:
-        """Cells in between that changed the value of a name, and how."""
-        found = []
-        for cell in self.cells:
-            if after < cell.number < before and (how := self.change(name, cell.effects)):
-                found.append((cell.number, how))
-        return found
-
-    def change(self, name: str, found: Effects) -> str | None:
-        """How a cell changes what a name stands for, if it may; `gen.send()`."""
-        if name in found.stores:
-            return "sets a part of it"
-        if name in self.defined:
-            return None
-        methods = sorted(how for of, how in found.methods if of == name and how not in _READING)
-        if methods:
-            return f"{name}.{methods[0]}()"
-        in_place = sorted(how for of, how in found.in_place if of == name)
-        if in_place:
-            return f"{in_place[0]}({name})"
-        passed = sorted(
-            how
-            for of, how in found.passed
-            if of == name and not how[:1].isupper() and how not in self.imported
-            and how not in _OF_THE_SHELL
-        )  # fmt: skip
-        if passed:
-            return f"{passed[0]}({name})"
-        if self.types.get(name) in _GENERATORS and name in found.consumes:
-            return "goes through it"
-        return None
-
-    # --- what is needed -------------------------------------------------------------------
-
-    def target(self, name: str) -> None:
-        """Choose the cells that make a name, whether it is there or not."""
-        if not self.make(name, _ANY, f"makes {name}", _ANY):
-            self.unknown.append(name)
-            self.warnings[f"No cell is known that makes {name}."] = None
-
-    def make(self, name: str, before: int, why: str, at: int) -> bool:
-        number = self.maker(name, before)
-        if number is None:
-            return False
-        self.choose(number, why, at)
-        for changer, how in self.changers(name, number, before):
-            if self.by_number[changer].failed:
-                self.warnings[
-                    f"In[{changer}] may have changed {name} too ({how}), but raised an error: it "
-                    "is left out."
-                ] = None
-            else:
-                self.choose(changer, f"changes {name} ({how})", changer)
-        between = range(number + 1, before)
-        for cell in self.cells:
-            if cell.number in between and name in cell.effects.deletes - cell.effects.binds:
-                self.warnings[f"{name} was deleted by In[{cell.number}]."] = None
-        return True
-
-    def choose(self, number: int, why: str, at: int) -> None:
-        """Run this cell; its functions are called in cell `at`, or at any time."""
-        self.why.setdefault(number, {})[why] = None
-        self.queue.append((number, at))
-
-    def look(self) -> None:
-        """Choose what the chosen cells need."""
-        while self.queue:
-            number, at = self.queue.pop()
-            found = self.by_number[number].effects
-            for name in sorted(found.loads):
-                self.need(name, number, number)
-            for name in sorted(found.deferred):
-                self.need(name, at, number, at)
-
-    def need(self, name: str, before: int, by: int, at: int | None = None) -> None:
-        """A variable that cell `by` looks up."""
-        if name in _OF_THE_SHELL or (name, before) in self.asked:
-            return
-        self.asked.add((name, before))
-        if name in self.live:
-            for inner in sorted(self.live[name]):  # what a function of the user's looks up
-                self.need(inner, before, by, at)
-            return
-        why = f"makes {name}, which In[{by}] needs"
-        if self.make(name, before, why, before if at is None else at):
-            return
-        stars = [cell for cell in self.cells if cell.effects.stars and cell.number < before]
-        if stars:
-            module = stars[-1].effects.stars[-1]
-            self.choose(stars[-1].number, f"may bring {name}: from {module} import *", before)
-        else:
-            who = f"In[{by}] needs" if at is None else f"a function of In[{by}] uses"
-            self.warnings[f"{name}, which {who}, is not there, and no cell makes it."] = None
-
-    def settle(self) -> None:
-        """A cell sees what the cells run before it have set: that must be as it was then."""
-        while True:
-            self.look()
-            before = len(self.why)
-            chosen = sorted(self.why)
-            for number in chosen:
-                for name in sorted(self.by_number[number].effects.loads):
-                    set_by = [n for n in chosen if n < number and name in self.bound_by(n)]
-                    if set_by and self.maker(name, number) is not None:
-                        self.make(name, number, f"makes {name}, which In[{number}] needs", number)
-            if len(self.why) == before:
-                return
-
-    def is_set_before(self, name: str, number: int) -> bool:
-        return any(n < number and name in self.bound_by(n) for n in self.why)
-
-    def bound_by(self, number: int) -> frozenset[str]:
-        return self.by_number[number].effects.binds
-
-    # --- the plan -------------------------------------------------------------------------
-
-    def plan(self, names: Sequence[str]) -> Plan:
-        for name in names:
-            self.target(name)
-        self.settle()
-        steps = tuple(self.step(number, set(names)) for number in sorted(self.why))
-        for name in sorted({name for step in steps for name in step.sets}):
-            last, chosen = self.maker(name, _ANY), [s.cell.number for s in steps if name in s.sets]
-            if last is not None and last > max(chosen):
-                self.warnings[
-                    f"{name} would be what In[{max(chosen)}] makes it; In[{last}] has set it since."
-                ] = None
-        for step in steps:
-            for name in sorted(step.cell.effects.loads & self.live.keys() - self.defined):
-                last = self.maker(name, _ANY)
-                since = "since" if last != step.cell.number else "itself"
-                if (
-                    last is not None
-                    and last >= step.cell.number
-                    and not self.is_set_before(name, step.cell.number)
-                ):
-                    self.warnings[
-                        f"In[{step.cell.number}] uses {name} as it is now: In[{last}] has set it "
-                        f"{since}."
-                    ] = None
-        return Plan(tuple(names), steps, tuple(self.unknown), tuple(self.warnings))
-
-    def step(self, number: int, targets: set[str]) -> Step:
-        cell = self.by_number[number]
-        found = cell.effects
-        # An import that runs again gives the same module.
-        sets = found.binds & self.live.keys() - targets - found.imports
-        changes = [
-            name
-            for name in sorted(self.live.keys() - targets - sets - self.imported)
-            if name in cell.parsed and self.change(name, found)
-        ]
-        warnings = []
-        if cell.killed is not None:
-            warnings.append(f"this very cell has killed the kernel: {cell.killed}")
-        if cell.failed:
-            warnings.append("it raised an error in its time")
-        if found.magics:
-            warnings.append(f"it also runs {', '.join(found.magics)}, which may do anything")
-        if not found.is_python:
-            warnings.append("it is no Python that can be read: what it does is not known")
-        return Step(cell, tuple(self.why[number]), tuple(sorted(sets)), tuple(changes),
-                    tuple(warnings))  # fmt: skip
-
-
-def plan(
-    names: Sequence[str],
-    cells: Sequence[Cell],
-    live: Mapping[str, Collection[str]],
-    seen: Mapping[str, int] | None = None,
-    types: Mapping[str, str] | None = None,
-) -> Plan:
-    """Which cells make `names` again.
-
-    `cells`: oldest first. `live`: variables that are there, each with the globals that it looks
-    up if it is a function or a class of the notebook's. `seen`: name -> cell that bound it last,
-    as `observed`. `types`: of the names, as far as they are known.
-    """
-    others = {name: inner for name, inner in live.items() if name not in names}
-    return _Planner(cells, others, seen or {}, types or {}).plan(names)
-
-
-# --- in words -------------------------------------------------------------------------------
-
-
-def shown(found: Plan) -> str:
-    """The plan for the user: every cell with its reason, and what it does besides."""
-    lines = []
-    if found.steps:
-        count = len(found.steps)
-        which = "This cell makes" if count == 1 else f"These {count} cells, in this order, make"
-        lines.append(f"{which} {listed(found.names)}:")
-    for step in found.steps:
-        lines += ["", f"In[{step.cell.number}]  {'; '.join(step.why)}"]
-        if step.sets:
-            lines.append(f"  also sets: {listed(step.sets)}")
-        if step.changes:
-            lines.append(f"  may also change: {listed(step.changes)}")
-        lines += [f"  ! {warning}" for warning in step.warnings]
-        source = step.cell.raw.strip("\n").splitlines()
-        lines += [f"    {line}" for line in source[:_CELL_SHOWN]]
-        if len(source) > _CELL_SHOWN:
-            lines.append(f"    ... and {len(source) - _CELL_SHOWN} more lines")
-    if found.warnings:
-        lines += ["", *found.warnings]
-    return "\n".join(lines).strip("\n")

@@ -1,6 +1,6 @@
 """`%checkpoint rebuild NAME`: shows the cells that make a variable, asks, and runs them again.
 
-Nothing runs without the user's yes. Which cells these are is `provenance`'s to say. Cells run as
+Nothing runs without the user's yes. Which cells these are is `rebuild_plan`'s to say. Cells run as
 the shell runs any cell, but that the history does not grow; one that awaits something can run only
 where the command itself is awaited, which `awaited` sees to in the text of a cell.
 """
@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from IPython.core.error import StdinNotImplementedError, UsageError
 
-from . import namespace, notice, provenance, restore
-from .cell_effects import is_async
+from . import namespace, notice, provenance, rebuild_plan, restore
+from .cell_reader import is_async
 from .code_names import parts_of, used_by
 from .contract import DEATHS
 from .manifest import Manifest
 from .missing import listed, not_back
-from .provenance import Cell, Plan
+from .provenance import Cell
+from .rebuild_plan import Plan
 from .store import StoreError
 from .stub import Stub
 from .touched import by_text
@@ -141,7 +142,7 @@ class _Rebuild:
             return
         source = self._source()
         found = self._plan(source)
-        print(_origin(source) + provenance.shown(found), flush=True)
+        print(_origin(source) + rebuild_plan.shown(found), flush=True)
         if not found.steps:
             raise UsageError(f"no cell makes {listed(self._names)}")
         chosen = self._chosen(found, yes)
@@ -213,7 +214,7 @@ class _Rebuild:
             for name, value in list(users.items())
             if isinstance(name, str) and not isinstance(value, Stub)
         }
-        return provenance.plan(self._names, source.cells, live, source.seen, self._types())
+        return rebuild_plan.plan(self._names, source.cells, live, source.seen, self._types())
 
     def _types(self) -> dict[str, str]:
         """Of the names, as checkpoints tell them."""

@@ -37,19 +37,20 @@ class Unsavable(Exception):
 
 
 _RUNNING = Refusal("its position is inside running code, which ends with the process")
+_FRAME = Refusal(_RUNNING.reason, "keep its text: `traceback.format_exc()`")
 _LOCK = Refusal("it belongs to threads of the process that died")
-_SOCKET = Refusal("a network connection ends with its process")
+_SOCKET = Refusal("a network connection ends with its process", "connect again")
 _CONNECTION = Refusal("a database connection ends with its process", "connect again")
 _FILE = Refusal("an open file ends with its process", "open it again")
-_PROCESS = Refusal("it stands for a running process or thread")
+_PROCESS = Refusal("it stands for a running process or thread", "start it again")
 _FUTURE = Refusal("whoever would complete it ends with the process")
 
 _BY_TYPE: dict[type, Refusal] = {
     types.GeneratorType: _RUNNING,
     types.CoroutineType: _RUNNING,
     types.AsyncGeneratorType: _RUNNING,
-    types.FrameType: _RUNNING,
-    types.TracebackType: _RUNNING,
+    types.FrameType: _FRAME,
+    types.TracebackType: _FRAME,
     _thread.LockType: _LOCK,
     type(threading.RLock()): _LOCK,
     threading.Condition: _LOCK,

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from checkpoint_kernel import provenance
-from checkpoint_kernel.cell_effects import effects, is_async
+from checkpoint_kernel import provenance, rebuild_plan
+from checkpoint_kernel.cell_reader import effects, is_async
 from checkpoint_kernel.manifest import Skipped
-from checkpoint_kernel.provenance import Plan
+from checkpoint_kernel.rebuild_plan import Plan
 
 pytestmark = pytest.mark.unit
 
@@ -29,7 +29,7 @@ def plan_of(
     **known: Any,
 ) -> Plan:
     there = live if isinstance(live, Mapping) else dict.fromkeys(live.split(), ())
-    return provenance.plan(name.split(), cells(*sources, failed=failed), there, **known)
+    return rebuild_plan.plan(name.split(), cells(*sources, failed=failed), there, **known)
 
 
 def numbers(*args: Any, **known: Any) -> list[int]:
@@ -90,6 +90,10 @@ CHOICES: list[tuple[str, str, tuple[str, ...], str, list[int]]] = [
      "train(m)"), "M", [1, 2, 3]),
     ("not what is passed to an imported one, or to a class", "m", ("from p import plot", "m = M()",
      "plot(m)", "Opt(m)"), "M", [2]),
+    ("not what is passed to one that only reads it", "m", ("def show(n):\n  ax = new()\n"
+     "  for w in n.weights: ax.plot(w)\n  print(n)", "m = M()", "show(m)"), "M new", [2]),
+    ("but to one that changes a part of it", "m", ("def f(n):\n  for w in n.weights: w.reset()",
+     "m = M()", "f(m)"), "M", [1, 2, 3]),
     ("changes of what is needed, until then", "g", ("r = []", "r.append(1)", "g = iter(r)",
      "r.append(2)"), "", [1, 2, 3]),
     ("no changes of what is there", "g", ("r = []", "r.append(1)", "g = iter(r)"), "r", [3]),
@@ -191,7 +195,7 @@ def test_magics_in_a_cell_are_said(source: str, magics: str) -> None:
 def test_a_cell_that_has_killed_the_kernel_is_said() -> None:
     killed = {provenance.text_of("g = crash()"): "segmentation-fault, yesterday"}
     history = provenance.cells_of(["", "\ng = crash()\n"], ["", "g = crash()\n"], (), killed)
-    (step,) = provenance.plan(["g"], history, {"crash": ()}).steps
+    (step,) = rebuild_plan.plan(["g"], history, {"crash": ()}).steps
     assert step.warnings == ("this very cell has killed the kernel: segmentation-fault, yesterday",)
 
 
@@ -205,7 +209,7 @@ def test_cells_that_are_no_python_make_nothing() -> None:
 
 
 def test_the_plan_in_words_shows_every_cell_with_its_reason() -> None:
-    text = provenance.shown(plan_of("g", "rows = [1]; df = 2", "g = iter(rows)", live="df"))
+    text = rebuild_plan.shown(plan_of("g", "rows = [1]; df = 2", "g = iter(rows)", live="df"))
     assert text.splitlines() == [
         "These 2 cells, in this order, make g:",
         "",
