@@ -27,6 +27,7 @@ class Effects:
     """Names of the notebook, and what a cell does with them."""
 
     binds: frozenset[str] = frozenset()  # assigns, imports or defines, perhaps in a branch only
+    certain: frozenset[str] = frozenset()  # of these: in every branch
     definitions: frozenset[str] = frozenset()  # of these: modules, functions and classes
     imports: frozenset[str] = frozenset()  # of these: what is imported
     deletes: frozenset[str] = frozenset()

@@ -102,6 +102,7 @@ class _Reader:
         sets = {kind: frozenset(names) for kind, names in self._sets.items()}
         sets["deferred"] -= _BUILTINS
         pairs = {kind: frozenset(found) for kind, found in self._pairs.items()}
+        sets["certain"] = sets["binds"] & self._bound
         return Effects(
             **sets, **pairs, stars=tuple(self._stars),  # type: ignore[arg-type]
             magics=tuple(dict.fromkeys(self._magics)), lines=tuple(self._lines.items()),

@@ -61,7 +61,7 @@ class Source:
 def run(kernel: CheckpointKernel, arguments: list[str]) -> Awaitable[None] | None:
     """Show and ask; run what the user wants. The rest of it is to be awaited, if asked so."""
     is_awaited = AWAITED in arguments
-    names, yes = _parsed([one for one in arguments if one != AWAITED])
+    names, yes = parsed([one for one in arguments if one != AWAITED])
     steps = _Rebuild(kernel, names).steps(yes)
     if is_awaited:
         return _awaiting(kernel.shell, steps)
@@ -114,7 +114,7 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _parsed(arguments: list[str]) -> tuple[list[str], frozenset[int] | bool]:
+def parsed(arguments: list[str]) -> tuple[list[str], frozenset[int] | bool]:
     """Names, and whether to run: not without asking, or all, or the cells of these numbers."""
     if "--yes" not in arguments:
         names, yes = arguments, None

@@ -64,23 +64,29 @@ class _Planner:
     def __post_init__(self) -> None:
         self.by_number = {cell.number: cell for cell in self.cells}
         self.binds: dict[str, list[int]] = {}  # cells that bind a name, oldest first
-        self.defined: set[str] = set()  # modules, functions, classes: as bound last
-        self.imported: set[str] = set()
-        self.harmless: set[str] = set()  # functions that change none of their arguments
+        self.set_by_call: dict[int, frozenset[str]] = {}  # through `global`
         setters: dict[str, set[str]] = {}
+        # By every cell that binds them:
+        defined, imported, harmless = set[str](), set[str](), set[str]()
+        otherwise: dict[str, set[str]] = {"defined": set(), "imported": set(), "harmless": set()}
         for cell in self.cells:
             found = cell.effects
             called = {name for function in found.called for name in setters.get(function, ())}
-            for name in found.binds | called:
+            self.set_by_call[cell.number] = frozenset(called)
+            bound = found.binds | called
+            for name in bound:
                 self.binds.setdefault(name, []).append(cell.number)
-                self.defined.discard(name)
-                self.imported.discard(name)
-                self.harmless.discard(name)
-            self.defined |= found.definitions
-            self.imported |= found.imports
-            self.harmless |= found.harmless
+            defined |= found.definitions
+            imported |= found.imports
+            harmless |= found.harmless
+            otherwise["defined"] |= bound - found.definitions
+            otherwise["imported"] |= bound - found.imports
+            otherwise["harmless"] |= bound - found.harmless
             for function in found.definitions:
                 setters[function] = {name for by, name in found.setters if by == function}
+        self.defined = defined - otherwise["defined"]  # modules, functions, classes
+        self.imported = imported - otherwise["imported"]
+        self.harmless = harmless - otherwise["harmless"]  # functions that only read
 
     # --- who made a name ------------------------------------------------------------------
 
@@ -93,15 +99,25 @@ class _Planner:
         if seen is not None and seen < before and seen in self.by_number:
             return seen
         numbers = [number for number in self.binds.get(name, ()) if number < before]
-        good = [number for number in numbers if not self.by_number[number].failed]
-        return max(good or numbers, default=None)
+        good = [number for number in numbers if not self.by_number[number].failed] or numbers
+        certain = [number for number in good if name in self.certain(number)]
+        return certain[-1] if certain else next(iter(good), None)
+
+    def certain(self, number: int) -> frozenset[str]:
+        """What a cell binds whatever happens in it."""
+        found = self.by_number[number].effects
+        return found.certain | self.set_by_call.get(number, frozenset())
 
     def changers(self, name: str, after: int, before: int) -> list[tuple[int, str]]:
-        """Cells in between that changed the value of a name, and how."""
+        """Cells in between that changed the value of a name, or have perhaps set it, and how."""
         found = []
         for cell in self.cells:
-            if after < cell.number < before and (how := self.change(name, cell.effects)):
-                found.append((cell.number, how))
+            if after < cell.number < before:
+                # Where it was seen which cell bound it last, no later one did.
+                if name in cell.effects.binds and self.seen.get(name) != after:
+                    found.append((cell.number, "may set it"))
+                elif how := self.change(name, cell.effects):
+                    found.append((cell.number, how))
         return found
 
     def change(self, name: str, found: Effects) -> str | None:
@@ -155,9 +171,13 @@ class _Planner:
                 self.need(name, number, number)
             for name in sorted(found.deferred):
                 self.need(name, at, number, at)
+                if found.called & found.definitions:  # perhaps before the cell sets it
+                    self.need(name, number, number, number, quiet=name in found.binds)
 
-    def need(self, name: str, before: int, by: int, at: int | None = None) -> None:
-        """A variable that cell `by` looks up."""
+    def need(
+        self, name: str, before: int, by: int, at: int | None = None, quiet: bool = False
+    ) -> None:
+        """A variable that cell `by` looks up; `quiet`: which may be its own."""
         if name in _OF_THE_SHELL or (name, before) in self.asked:
             return
         self.asked.add((name, before))
@@ -172,7 +192,7 @@ class _Planner:
         if stars:
             module = stars[-1].effects.stars[-1]
             self.choose(stars[-1].number, f"may bring {name}: from {module} import *", before)
-        else:
+        elif not quiet:
             who = f"In[{by}] needs" if at is None else f"a function of In[{by}] uses"
             self.warnings[f"{name}, which {who}, is not there, and no cell makes it."] = None
 
@@ -189,6 +209,19 @@ class _Planner:
                         self.make(name, number, f"makes {name}, which In[{number}] needs", number)
             if len(self.why) == before:
                 return
+
+    def used_by(self, cell: Cell) -> set[str]:
+        """What a cell looks up, also by functions that it calls."""
+        found = cell.effects
+        used = set(found.loads)
+        for name in found.loads & self.live.keys():
+            used.update(self.live[name])
+        if found.called & found.definitions:
+            used |= found.deferred
+        return used
+
+    def text(self, number: int) -> str:
+        return self.by_number[number].raw.strip()
 
     def is_set_before(self, name: str, number: int) -> bool:
         return any(n < number and name in self.bound_by(n) for n in self.why)
@@ -210,19 +243,28 @@ class _Planner:
                     f"{name} would be what In[{max(chosen)}] makes it; In[{last}] has set it since."
                 ] = None
         for step in steps:
-            for name in sorted(step.cell.effects.loads & self.live.keys() - self.defined):
-                last = self.maker(name, _ANY)
-                since = "since" if last != step.cell.number else "itself"
-                if (
-                    last is not None
-                    and last >= step.cell.number
-                    and not self.is_set_before(name, step.cell.number)
-                ):
-                    self.warnings[
-                        f"In[{step.cell.number}] uses {name} as it is now: In[{last}] has set it "
-                        f"{since}."
-                    ] = None
+            for name in sorted(self.used_by(step.cell) & self.live.keys() - self.imported):
+                self.warn_of_change(name, step.cell.number)
         return Plan(tuple(names), steps, tuple(self.unknown), tuple(self.warnings))
+
+    def warn_of_change(self, name: str, number: int) -> None:
+        """A cell runs again with a live variable that is not what it was then."""
+        if self.is_set_before(name, number):
+            return
+        uses = f"In[{number}] uses {name} as it is now"
+        last = self.maker(name, _ANY)
+        if name in self.defined and last is not None:
+            then = self.maker(name, number)
+            if then is not None and self.text(then) == self.text(last):
+                return  # run again to define the same
+        if last is not None and last >= number:
+            since = "itself" if last == number else "since"
+            self.warnings[f"{uses}: In[{last}] has set it {since}."] = None
+            return
+        changers = [where for where, _ in self.changers(name, number - 1, _ANY)]
+        if changers:
+            cells = listed(f"In[{where}]" for where in changers)
+            self.warnings[f"{uses}: {cells} may have changed it, then or since."] = None
 
     def step(self, number: int, targets: set[str]) -> Step:
         cell = self.by_number[number]

@@ -31,6 +31,7 @@ class Model:
     "zero = 1",
     "base = Model(1 / zero)  # the line that fails",
     "top = Model(base)",  # In[10]
+    "import time\ntime.sleep(0 if zero else 60)\nslow = Model(0)",
     "zero = 0; password = object()",
 )
 
@@ -49,7 +50,7 @@ def killed(server: JupyterServer) -> Iterator[Notebook]:
 def test_the_notice_names_the_cell_and_the_command(killed: Notebook) -> None:
     told = killed.run("fits").ok().prose
     assert "made in In[6]: gen = (10 * x for x in rows) - %checkpoint rebuild gen" in told
-    assert "made in In[4] (model), In[9] (base), In[10] (top) - %checkpoint rebuild NAME" in told
+    assert "made in In[4] (model), In[9] (base), In[10] (top), In[11] (slow) - %" in told
     status = killed.run("%checkpoint").ok().prose
     assert "made in In[6]: gen = (10 * x for x in rows) - %checkpoint rebuild gen" in status
 
@@ -83,12 +84,19 @@ def test_a_model_is_loaded_and_trained_again_also_by_a_cell_that_awaits(killed: 
 def test_the_first_error_stops_and_says_what_is_left(killed: Notebook) -> None:
     result = killed.run("%checkpoint rebuild top --yes\nprint('went on')")
     assert result.status == "error"
-    assert "In[9] uses zero as it is now: In[11] has set it since." in result.prose
+    assert "In[9] uses zero as it is now: In[12] has set it since." in result.prose
     traceback = re.sub(r"\x1b\[[\d;]*m", "", result.text)
     assert "Cell In[9], line 1" in traceback
     assert "----> 1 base = Model(1 / zero)  # the line that fails" in traceback
     assert "stopped: In[9] raised ZeroDivisionError; not run: In[10]" in result.text
     assert "went on" not in result.text
+
+
+def test_stop_ends_a_cell_that_runs_again(killed: Notebook) -> None:
+    running = killed.start("%checkpoint rebuild slow --yes")
+    killed.wait_shown(running, "In[11] runs again")
+    killed.interrupt()
+    assert "stopped: In[11] raised KeyboardInterrupt" in killed.finish(running).text
 
 
 def test_after_a_clean_start_the_cells_of_before_are_known(killed: Notebook) -> None:
@@ -97,4 +105,4 @@ def test_after_a_clean_start_the_cells_of_before_are_known(killed: Notebook) -> 
     assert "In[n] are cells of the session before" in result.text
     assert "In[2]  makes rows, which In[6] needs" in result.text
     assert "[30]" in result.text, "In[7], and the test above, have taken one each"
-    assert killed.run("1 in Out, 18 in Out").ok().value == "(True, False)", "no number of before"
+    assert killed.run("1 in Out, 19 in Out").ok().value == "(True, False)", "no number of before"
