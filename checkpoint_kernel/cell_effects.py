@@ -35,6 +35,8 @@ class Effects:
     methods: frozenset[tuple[str, str]] = frozenset()  # `rows.append(1)`: (rows, append)
     passed: frozenset[tuple[str, str]] = frozenset()  # `train(model)`: (model, train)
     in_place: frozenset[tuple[str, str]] = frozenset()  # `next(gen)`: (gen, next)
+    same: frozenset[tuple[str, str]] = frozenset()  # `b = a`, `b = a.part`: (b, a)
+    holds: frozenset[tuple[str, str]] = frozenset()  # `t = Trainer(model)`: (t, model)
     consumes: frozenset[str] = frozenset()  # that it iterates over
     loads: frozenset[str] = frozenset()  # needs when it runs
     deferred: frozenset[str] = frozenset()  # needed when its functions are called

@@ -78,7 +78,7 @@ class _Reader:
             )
         }  # fmt: skip
         self._pairs: dict[str, set[tuple[str, str]]] = {
-            kind: set() for kind in ("methods", "passed", "in_place", "setters")
+            kind: set() for kind in ("methods", "passed", "in_place", "setters", "holds", "same")
         }
         self._stars: list[str] = []
         self._magics: list[str] = []
@@ -160,6 +160,8 @@ class _Reader:
                 self._item(node)
             case ast.Assign(targets=targets, value=value):
                 self._all([value, *targets])
+                if not self._scopes:
+                    self._hold(value, targets)
             case ast.AugAssign(target=target, value=value):
                 if isinstance(target, ast.Name):
                     self._load(target.id)
@@ -207,6 +209,21 @@ class _Reader:
                 self._visit(value)
             case _:
                 self._all(ast.iter_child_nodes(node))
+
+    def _hold(self, value: ast.expr, targets: list[ast.expr]) -> None:
+        """Two variables for one object, and objects that keep what they are given."""
+        match value:
+            case ast.Name() | ast.Attribute() | ast.Subscript():
+                kind, held = "same", {root_of(value)} - {None}
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name[:1].isupper():
+                arguments = [*value.args, *(keyword.value for keyword in value.keywords)]
+                kind, held = "holds", {name for one in arguments for name in _names_in(one)}
+            case _:
+                return
+        for target in targets:
+            holder = root_of(target)
+            if holder is not None:
+                self._pairs[kind] |= {(holder, str(name)) for name in held if name != holder}
 
     def _delete(self, name: str) -> None:
         if self._scopes:

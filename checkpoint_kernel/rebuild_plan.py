@@ -64,6 +64,10 @@ class _Planner:
     def __post_init__(self) -> None:
         self.by_number = {cell.number: cell for cell in self.cells}
         self.binds: dict[str, list[int]] = {}  # cells that bind a name, oldest first
+        self.holders: dict[str, set[str]] = {}
+        self.parts: dict[str, set[str]] = {}
+        self.known_partners: dict[str, list[str]] = {}
+        self.remade: set[str] = set()
         self.set_by_call: dict[int, frozenset[str]] = {}  # through `global`
         setters: dict[str, set[str]] = {}
         # By every cell that binds them:
@@ -74,6 +78,12 @@ class _Planner:
             called = {name for function in found.called for name in setters.get(function, ())}
             self.set_by_call[cell.number] = frozenset(called)
             bound = found.binds | called
+            for holder, held in found.holds:
+                self.holders.setdefault(held, set()).add(holder)
+                self.parts.setdefault(holder, set()).add(held)
+            for one, other in found.same:
+                self.holders.setdefault(one, set()).add(other)
+                self.holders.setdefault(other, set()).add(one)
             for name in bound:
                 self.binds.setdefault(name, []).append(cell.number)
             defined |= found.definitions
@@ -116,9 +126,24 @@ class _Planner:
                 # Where it was seen which cell bound it last, no later one did.
                 if name in cell.effects.binds and self.seen.get(name) != after:
                     found.append((cell.number, "may set it"))
-                elif how := self.change(name, cell.effects):
+                    continue
+                hows = (self.change(one, cell.effects) for one in (name, *self.partners(name)))
+                how = next((how for how in hows if how), None)
+                if how:
                     found.append((cell.number, how))
         return found
+
+    def partners(self, name: str) -> list[str]:
+        """Variables that hold the same object, what holds it, and what it holds itself."""
+        if name not in self.known_partners:
+            found, new = {name}, [name]
+            while new:
+                more = self.holders.get(new.pop(), set()) - found - self.defined
+                found |= more
+                new += more
+            found |= self.parts.get(name, set()) - self.defined
+            self.known_partners[name] = sorted(found - {name})
+        return self.known_partners[name]
 
     def change(self, name: str, found: Effects) -> str | None:
         """How a cell changes what a name stands for, if it may; `gen.send()`."""
@@ -142,6 +167,7 @@ class _Planner:
         number = self.maker(name, before)
         if number is None:
             return False
+        self.remade.add(name)
         self.choose(number, why, at)
         for changer, how in self.changers(name, number, before):
             if self.by_number[changer].failed:
@@ -181,7 +207,8 @@ class _Planner:
         if name in _OF_THE_SHELL or (name, before) in self.asked:
             return
         self.asked.add((name, before))
-        if name in self.live:
+        # One that holds what is made again holds the object of before.
+        if name in self.live and not self.remade.intersection(self.partners(name)):
             for inner in sorted(self.live[name]):  # what a function of the user's looks up
                 self.need(inner, before, by, at)
             return
@@ -205,7 +232,8 @@ class _Planner:
             for number in chosen:
                 for name in sorted(self.by_number[number].effects.loads):
                     set_by = [n for n in chosen if n < number and name in self.bound_by(n)]
-                    if set_by and self.maker(name, number) is not None:
+                    old = self.remade.intersection(self.partners(name)) and name in self.live
+                    if (set_by or old) and self.maker(name, number) is not None:
                         self.make(name, number, f"makes {name}, which In[{number}] needs", number)
             if len(self.why) == before:
                 return

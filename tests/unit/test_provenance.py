@@ -94,6 +94,11 @@ CHOICES: list[tuple[str, str, tuple[str, ...], str, list[int]]] = [
      "  for w in n.weights: ax.plot(w)\n  print(n)", "m = M()", "show(m)"), "M new", [2]),
     ("but to one that changes a part of it", "m", ("def f(n):\n  for w in n.weights: w.reset()",
      "m = M()", "f(m)"), "M", [1, 2, 3]),
+    ("changes by another name", "r", ("r = []", "q = r", "q.append(1)", "print(q)"), "q",
+     [1, 2, 3]),
+    ("changes by what holds it", "m", ("m = M()", "o = Adam(m.parameters(), lr=1)", "for x in X:\n"
+     "  m(x).backward()\n  o.step()", "m(1)"), "M X Adam o", [1, 2, 3]),
+    ("not by what was made of it", "m", ("m = M()", "p = m.predict(X)", "p.sort()"), "M X", [1]),
     ("changes of what is needed, until then", "g", ("r = []", "r.append(1)", "g = iter(r)",
      "r.append(2)"), "", [1, 2, 3]),
     ("no changes of what is there", "g", ("r = []", "r.append(1)", "g = iter(r)"), "r", [3]),

@@ -1,7 +1,4 @@
-"""Random notebooks: the cells of a plan make what the whole notebook had made.
-
-Every value is a list of its own: what two names share is not in the texts of the cells.
-"""
+"""Random notebooks: the cells of a plan make what the whole notebook had made."""
 
 from __future__ import annotations
 
@@ -33,6 +30,7 @@ def a_statement(chance: random.Random) -> str:
             f"{x} = {y} + [{n}]",
             f"{x} = {f}({y}) + [{n}]",
             f"{x} = [i + {n} for i in {y}] + {z}",
+            f"{x} = {y}",
             f"{x}.append({n})",
             f"{x} += {y}[:2]",
             f"{x}[:1] = [{n}]",
