@@ -66,6 +66,7 @@ class _Planner:
         self.binds: dict[str, list[int]] = {}  # cells that bind a name, oldest first
         self.holders: dict[str, set[str]] = {}
         self.parts: dict[str, set[str]] = {}
+        self.same: dict[str, set[str]] = {}
         self.known_partners: dict[str, list[str]] = {}
         self.remade: set[str] = set()
         self.set_by_call: dict[int, frozenset[str]] = {}  # through `global`
@@ -82,8 +83,8 @@ class _Planner:
                 self.holders.setdefault(held, set()).add(holder)
                 self.parts.setdefault(holder, set()).add(held)
             for one, other in found.same:
-                self.holders.setdefault(one, set()).add(other)
-                self.holders.setdefault(other, set()).add(one)
+                self.same.setdefault(one, set()).add(other)
+                self.same.setdefault(other, set()).add(one)
             for name in bound:
                 self.binds.setdefault(name, []).append(cell.number)
             defined |= found.definitions
@@ -136,14 +137,23 @@ class _Planner:
     def partners(self, name: str) -> list[str]:
         """Variables that hold the same object, what holds it, and what it holds itself."""
         if name not in self.known_partners:
-            found, new = {name}, [name]
-            while new:
-                more = self.holders.get(new.pop(), set()) - found - self.defined
-                found |= more
-                new += more
-            found |= self.parts.get(name, set()) - self.defined
+            found = self.reached(name, self.holders) | self.parts.get(name, set()) - self.defined
             self.known_partners[name] = sorted(found - {name})
         return self.known_partners[name]
+
+    def is_of_before(self, name: str) -> bool:
+        """Whether a live variable holds something that is made again: then it holds the old one."""
+        return not self.remade.isdisjoint(self.reached(name, self.parts) - {name})
+
+    def reached(self, name: str, links: Mapping[str, set[str]]) -> set[str]:
+        found, new = {name}, [name]
+        while new:
+            one = new.pop()
+            more = links.get(one, set()) | self.same.get(one, set())
+            more -= found | self.defined
+            found |= more
+            new += more
+        return found
 
     def change(self, name: str, found: Effects) -> str | None:
         """How a cell changes what a name stands for, if it may; `gen.send()`."""
@@ -207,8 +217,7 @@ class _Planner:
         if name in _OF_THE_SHELL or (name, before) in self.asked:
             return
         self.asked.add((name, before))
-        # One that holds what is made again holds the object of before.
-        if name in self.live and not self.remade.intersection(self.partners(name)):
+        if name in self.live and not self.is_of_before(name):
             for inner in sorted(self.live[name]):  # what a function of the user's looks up
                 self.need(inner, before, by, at)
             return
@@ -232,7 +241,7 @@ class _Planner:
             for number in chosen:
                 for name in sorted(self.by_number[number].effects.loads):
                     set_by = [n for n in chosen if n < number and name in self.bound_by(n)]
-                    old = self.remade.intersection(self.partners(name)) and name in self.live
+                    old = name in self.live and self.is_of_before(name)
                     if (set_by or old) and self.maker(name, number) is not None:
                         self.make(name, number, f"makes {name}, which In[{number}] needs", number)
             if len(self.why) == before:

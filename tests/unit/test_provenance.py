@@ -98,6 +98,7 @@ CHOICES: list[tuple[str, str, tuple[str, ...], str, list[int]]] = [
      [1, 2, 3]),
     ("changes by what holds it", "m", ("m = M()", "o = Adam(m.parameters(), lr=1)", "for x in X:\n"
      "  m(x).backward()\n  o.step()", "m(1)"), "M X Adam o", [1, 2, 3]),
+    ("what it holds stays as it is", "m", ("n = 1", "m = M(n)", "n = 0"), "M n", [2]),
     ("not by what was made of it", "m", ("m = M()", "p = m.predict(X)", "p.sort()"), "M X", [1]),
     ("changes of what is needed, until then", "g", ("r = []", "r.append(1)", "g = iter(r)",
      "r.append(2)"), "", [1, 2, 3]),
