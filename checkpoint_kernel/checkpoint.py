@@ -36,6 +36,7 @@ from . import (
     namespace,
     own_modules,
     pickling,
+    provenance,
     prune,
     rebuild,
     registrations,
@@ -57,6 +58,7 @@ from .entry_points import EntryPoints
 from .flight_recorder import FlightRecorder
 from .held_signals import held_back
 from .manifest import LeftBehind, Manifest, Skipped
+from .observed import Observed
 from .safe_point import IDLE, Position
 from .session import Session
 from .store import Store
@@ -69,6 +71,7 @@ _RETRY_LIMIT_S = 300.0
 # Of what a snapshot process has needed, so much is reckoned with after a checkpoint in place.
 _FORGETS = 0.7
 _SESSION_UNIT = "session"
+_MADE_IN_LIMIT_S = 0.2  # for finding the cells that made what cannot be saved
 _MEMORY = operator.attrgetter("memory")
 
 
@@ -89,6 +92,8 @@ class Facts:
     surroundings: interactive_state.Seen | None = None
     own_modules: own_modules.Known | None = None
     slow: frozenset[str] = frozenset()  # variables that are waited for
+    observed: Observed = field(default_factory=Observed)
+    hidden: dict[str, Any] | None = None  # names that are the shell's own; None: as it says
 
 
 @dataclass
@@ -134,6 +139,9 @@ class Checkpointer:
         self.entry_points = EntryPoints()
         self.surroundings = interactive_state.Watch(shell)
         self.own_modules = own_modules.Tracker()
+        self.observed = Observed()
+        # As of now: what is hidden later (%pylab) is not made again by a new kernel.
+        self._hidden = dict(shell.user_ns_hidden)
         self._staging = staging.Staging()
         self._collections = snapshot.DeferredCollections()
         self._said: set[str] = set()
@@ -320,6 +328,7 @@ class Checkpointer:
             skipped=(),
             left_behind=self.left_behind,
             partly=() if self.settled.newest is None else self.settled.newest.partly,
+            failed_cells=tuple(sorted(self.observed.failed)),
             python=platform.python_version(),
         )
         return Facts(
@@ -336,6 +345,8 @@ class Checkpointer:
             proved=self.carry_over.proved(self._shell.user_ns),
             surroundings=self.surroundings.seen(inside),
             own_modules=self.own_modules.known(),
+            observed=self.observed,
+            hidden=self._hidden,
         )
 
     def _still_too_large(self) -> dict[str, Skipped]:
@@ -531,6 +542,9 @@ class Checkpointer:
         self._said.clear()
         self._failures, self._retry_at = 0, 0.0
         self._blame.acquit(newest.names, self._slow)
+        made = {one.name: one.made_in for one in newest.skipped if one.made_in is not None}
+        if made.keys() - self.observed.bound_in.keys():
+            self.observed.learn(made)  # the next snapshot process need not look for it again
         self._announce(*self._blame.news())
         self._recorder.update(checkpoint=newest.id, checkpoint_time=newest.time)
 
@@ -595,7 +609,8 @@ def write(
     `forks`: this is a snapshot process.
     """
     rules = secrets_rules.of(facts.exclude, facts.include, os.environ, os.path.exists)
-    selected = namespace.select(shell.user_ns, shell.user_ns_hidden, rules)
+    hidden = shell.user_ns_hidden if facts.hidden is None else facts.hidden
+    selected = namespace.select(shell.user_ns, hidden, rules)
     for known in facts.proved.units:
         for name in known.identities:
             selected.roots.pop(name, None)
@@ -629,16 +644,11 @@ def write(
     limit(snapshot.DEADLINE_S)
     state = interactive_state.draft(shell, facts.surroundings, partition.definitions)
     carried, lost = commit.carried_over(facts.proved.units, partition)
+    not_saved = [*registrations.said(partition.skipped), *lost]
+    left_out = [*selected.skipped, *of_modules.skipped, *not_saved]
+    made = _with_origin(facts, shell, left_out, {one.name for one in not_saved})
     skipped = sorted(
-        [
-            *selected.skipped,
-            *changed.skipped,
-            *registrations.said(partition.skipped),
-            *frames.skipped,
-            *state.skipped,
-            *lost,
-        ],
-        key=lambda entry: entry.name,
+        [*made, *changed.skipped, *frames.skipped, *state.skipped], key=lambda entry: entry.name
     )
     # What is carried over has the stubs that it had.
     names = {name for unit in carried for name in (*unit.names, *unit.hidden)}
@@ -674,6 +684,20 @@ def write(
         private_bytes=memory.private_bytes(),
     )
     _prune(store, facts, report)
+
+
+def _with_origin(
+    facts: Facts, shell: Any, left_out: list[Skipped], quoted: set[str]
+) -> list[Skipped]:
+    """Which cell made what is not saved; the lines of those `quoted` are told."""
+    if not left_out:
+        return []
+    template = facts.template
+    running = template.execution_count if template.inside_cell else None
+    seen = facts.observed.by_now(shell.user_ns, running)
+    return provenance.made_in(
+        left_out, provenance.cells_of_shell(shell), seen, quoted, _MADE_IN_LIMIT_S
+    )
 
 
 def _session_draft(shell: Any) -> units.Draft:

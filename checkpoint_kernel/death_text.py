@@ -158,7 +158,7 @@ def _changes(death: dict[str, Any]) -> list[str]:
     packages += [f"{name} {was} removed" for name, was in (found.get("removed") or {}).items()]
     said += packages[:_PACKAGES]
     if len(packages) > _PACKAGES:
-        said.append(f"{len(packages) - _PACKAGES} more")
+        said.append(f"{len(packages) - _PACKAGES} more: `jupyter checkpoint deaths --json`")
     if found.get("conda_revision"):
         said.append("conda revision {} -> {}".format(*found["conda_revision"]))
     return [f"Changed since the last healthy session: {', '.join(said)}"] if said else []

@@ -18,7 +18,18 @@ from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
 
-from . import doing, last_words, left_behind, manifest, memory, notice, restore, safe_point
+from . import (
+    doing,
+    last_words,
+    left_behind,
+    locals_unit,
+    manifest,
+    memory,
+    namespace,
+    notice,
+    restore,
+    safe_point,
+)  # fmt: skip
 from .checkpoint import Checkpointer
 from .children_news import ChildrenNews
 from .clockwork import Clockwork, cell_line
@@ -31,9 +42,10 @@ from .manifest import Manifest, ManifestError
 from .memory_gauge import Gauge
 from .memory_guard import MemoryGuard
 from .memory_use import MemoryUse
+from .missing import not_back
 from .others import Others
 from .safe_point import IDLE
-from .session import RestoreReport, Session
+from .session import NotRestored, RestoreReport, Session
 from .store import Store, StoreError
 from .touched import Touched, by_words
 
@@ -56,6 +68,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
     checkpointer: Checkpointer | None = None
     memory_guard: MemoryGuard | None = None  # none without a limit to guard
     off_because: str | None = None
+    runs_again: bool = False  # cells run inside a cell, for %checkpoint rebuild
     _switched_off: bool = False
     _store: Store | None = None
     _restored: Manifest | None = None
@@ -111,6 +124,10 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             )  # fmt: skip
             self.checkpointer.own_modules.restored(self._report.restored)
             if self._restored is not None:
+                self.checkpointer.observed.adopt(
+                    {s.name: s.made_in for s in self._restored.skipped if s.made_in is not None},
+                    self._restored.failed_cells,
+                )
                 before = self._restored.left_behind
                 self.checkpointer.left_behind = left_behind.after(
                     before, self._restored, self._report, time.time()
@@ -271,7 +288,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         source = info.raw_cell or ""
         counted = int(bool(info.store_history))
         # IPython 9 has counted on by now, older ones have not; the history tells both.
-        number = len(shell.history_manager.input_hist_parsed)
+        number = len(shell.history_manager.input_hist_parsed) - int(self.runs_again)
         self.recorder.update(
             state="busy",
             execution_count=number,
@@ -285,6 +302,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             self.checkpointer.surroundings.cell_begins()
         if counted:
             self.memory_use.cell_began(number)
+            if self.checkpointer is not None:
+                self.checkpointer.observed.begins(shell.user_ns)
         self.clockwork.cell_began()
         if self.memory_guard is not None:
             self.memory_guard.cell_begins()
@@ -293,17 +312,25 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         if info.store_history:
             self._say()
 
-    def _cell_ended(self, _result: Any) -> None:
+    def _cell_ended(self, result: Any) -> None:
         if not self._in_main_thread():
             self._changed()
             return
         with held_back():
+            self._observe(result)
             self.recorder.update(state="idle")
             if self.checkpointer is not None:
                 self.checkpointer.surroundings.cell_ended()
             self.memory_use.cell_ended()
             self.clockwork.cell_ended()
             self.environment.cell_ended()
+
+    def _observe(self, result: Any) -> None:
+        info = getattr(result, "info", None)  # none, of what was cancelled
+        if self.checkpointer is not None and getattr(info, "store_history", False):
+            number = len(self.shell.history_manager.input_hist_parsed) - 1
+            failed = not result.success
+            self.checkpointer.observed.ended(self.shell.user_ns, number, failed)
 
     def _changed(self) -> None:
         if self.checkpointer is not None and not self._switched_off:
@@ -355,7 +382,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     def status(self) -> str:
         """The text of `%checkpoint`."""
-        lines = [self._saved()]
+        lines = [self._saved(), *not_back(self.missing())]
         if self.environment.trouble is not None:
             trouble = self.environment.trouble
             lines.append(f"What this session runs with is not on record: {trouble}")
@@ -363,6 +390,16 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             trouble = self.clockwork.errands_trouble
             lines.append(f"News of killed child processes could not be told: {trouble}")
         return "\n".join(lines)
+
+    def missing(self) -> list[NotRestored]:
+        """Variables that the restore at this start could not bring back, and nobody has since."""
+        everything = () if self._report is None else self._report.not_restored
+        return [
+            entry
+            for entry in everything
+            if not locals_unit.is_frame(entry.name)
+            and not namespace.is_there(self.shell.user_ns, entry.name)
+        ]
 
     def _saved(self) -> str:
         checkpointer = self.checkpointer

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
-from . import left_behind, notice, restore
+from . import left_behind, notice, rebuild_command, restore
 from .contract import DEATHS
 from .manifest import Manifest
+from .missing import not_back
 from .safe_point import IDLE
 from .store import StoreError
 from .touched import Touched
@@ -29,6 +30,8 @@ HELP = """\
 %checkpoint save                     take a checkpoint now and wait for it
 %checkpoint list                     the checkpoints of this notebook
 %checkpoint restore [ID] [NAME ...]  bring variables back: all, or those named
+%checkpoint rebuild NAME [NAME ...]  show the cells that made what could not be saved, and run them
+                                     again if you say so
 %checkpoint locals [ID]              locals of the functions that were running then
 %checkpoint why                      what the last death was, and what to do; in a subshell, while
                                      a cell runs, first what that is doing
@@ -45,6 +48,10 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
     def __init__(self, shell: Any, kernel: CheckpointKernel) -> None:
         super().__init__(shell)
         self._kernel = kernel
+        shell.input_transformers_post.append(self._awaited)
+
+    def _awaited(self, lines: list[str]) -> list[str]:
+        return rebuild_command.awaited(lines) if self.shell.autoawait else lines
 
     @line_magic  # type: ignore[untyped-decorator]
     def checkpoint(self, line: str) -> Any:
@@ -78,8 +85,8 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
             f"saved: checkpoint {saved.id}, {len(saved.names)} variables, "
             f"{size(saved.size_bytes)} ({written} new on disk)"
         )
-        for skipped in saved.skipped:
-            print(f"not saved: {skipped.name} ({skipped.type}): {skipped.reason}")
+        for line in not_back(saved.skipped, "not saved"):
+            print(line)
         for line in notice.partly_back(saved.partly, "saved"):
             print(line)
 
@@ -106,9 +113,12 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
             checkpointer.left_behind = left_behind.after(
                 checkpointer.left_behind, chosen, report, time.time()
             )
+            checkpointer.observed.passes_over(self.shell.user_ns, report.restored)
         if not names:
             self._kernel.restored_by_hand()
-        print(notice.after_request(report, chosen, self._lacking(report.restored, chosen)))
+        left = [] if names else [name for name in chosen.names if name.startswith("Out[")]
+        lacking = self._lacking(report.restored, chosen)
+        print(notice.after_request(report, chosen, lacking, left))
 
     def _lacking(self, names: Sequence[str], chosen: Manifest) -> list[tuple[str, list[str]]]:
         """Restored functions, and globals of theirs that only the checkpoint has."""
@@ -143,6 +153,9 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
             raise UsageError("there is no checkpoint to restore: see %checkpoint list")
         holding = [m for m in [*everything, chosen] if set(arguments) <= set(m.names)]
         return (holding or [chosen])[-1], arguments
+
+    def _rebuild(self, arguments: list[str]) -> Any:
+        return rebuild_command.run(self._kernel, arguments)
 
     def _locals(self, arguments: list[str]) -> dict[str, Any] | None:
         store = self._kernel.the_store()
@@ -192,5 +205,5 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
 
 
 _VERBS = frozenset(
-    {"status", "help", "save", "list", "restore", "locals", "why", "memory", "off", "on"}
+    {"status", "help", "save", "list", "restore", "rebuild", "locals", "why", "memory", "off", "on"}
 )

@@ -67,6 +67,8 @@ class Skipped:
     remedy: str | None = None
     checkpoint: str | None = None  # the one that holds it: a Stub stands for it
     stub: bool = False  # a restore binds a stub to the name, which says this when it is used
+    made_in: int | None = None  # number of the cell that bound it last
+    made_by: str | None = None  # the line of that cell, cut; never a secret's
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Manifest:
     # Variables that are saved with a stub in the place of a part; type, reason and remedy are its.
     partly: tuple[Skipped, ...] = ()
     interactive: tuple[str, ...] = ()  # what its unit of the kind "state" holds, in words
+    failed_cells: tuple[int, ...] = ()  # of the history: they raised an error
     python: str = ""
     format: int = FORMAT
 

@@ -19,11 +19,15 @@ from .manifest import Skipped
 from .secrets_rules import Rules
 from .stub import Stub
 
-_IPYTHON_NAMES: Final = frozenset(
-    {"In", "Out", "get_ipython", "exit", "quit", "open", "_", "__", "___", "_i", "_ii", "_iii",
-     "_ih", "_oh", "_dh", "_exit_code"}
+_LAST_OUTPUTS: Final = frozenset({"_", "__", "___"})
+_INPUT: Final = re.compile(r"_i{1,3}\Z|_i\d+\Z")
+_NUMBERED: Final = re.compile(r"_(\d+)\Z")
+# Of the module itself. A cell that begins with a string sets `__doc__`, which is the user's.
+_MACHINERY: Final = frozenset(
+    {"__name__", "__builtin__", "__builtins__", "__loader__", "__spec__"}
 )  # fmt: skip
-_NUMBERED: Final = re.compile(r"_i?\d+\Z")
+_MADE_BY_PYTHON: Final = frozenset({"__warningregistry__"})
+_OF_A_FRONTEND: Final = "__vsc"  # VS Code says by them which notebook this is
 _OUTPUT: Final = re.compile(r"Out\[(\d+)\]\Z")
 _NOTHING: Final = object()
 
@@ -37,13 +41,27 @@ class Selection:
     rules: Rules = field(default_factory=Rules)  # the texts of what is skipped are known to them
 
 
-def is_users(name: str, value: Any, hidden: dict[str, Any]) -> bool:
-    """A name that the user made: not IPython's, unless the user gave it another value."""
-    if name in _IPYTHON_NAMES or _NUMBERED.match(name):
+def is_users(name: str, value: Any, hidden: dict[str, Any], outputs: dict[Any, Any]) -> bool:
+    """A name that the user made: not IPython's, unless the user gave it another value.
+
+    `hidden`: what the shell calls its own; `outputs`: `Out`.
+    """
+    if name in hidden and hidden[name] is value:
         return False
+    if name in _LAST_OUTPUTS:
+        shown = any(value is output for output in outputs.values())
+        return not shown and not (type(value) is str and value == "")
+    if (numbered := _NUMBERED.match(name)) is not None:
+        return outputs.get(int(numbered[1]), _NOTHING) is not value
+    if _INPUT.match(name):
+        return type(value) is not str
+    if name == "_exit_code":  # of the last `!command`
+        return type(value) is not int
     if name.startswith("__") and name.endswith("__"):
-        return False
-    return not (name in hidden and hidden[name] is value)
+        if name in _MACHINERY or name in ("__doc__", "__package__"):
+            return name in hidden or (name not in _MACHINERY and value is not None)
+        return name not in _MADE_BY_PYTHON and not name.startswith(_OF_A_FRONTEND)
+    return True
 
 
 def select(namespace: dict[str, Any], hidden: dict[str, Any], rules: Rules) -> Selection:
@@ -51,8 +69,16 @@ def select(namespace: dict[str, Any], hidden: dict[str, Any], rules: Rules) -> S
     roots: dict[str, Any] = {}
     skipped: list[Skipped] = []
     secret: dict[str, str] = {}  # texts that are left out, and of which variable
+    outputs = _outputs(namespace)
     for name, value in list(namespace.items()):
-        if not isinstance(name, str) or not is_users(name, value, hidden):
+        if not isinstance(name, str):
+            skipped.append(Skipped(_key(name), type_name(value), "no variable can be called so"))
+            continue
+        if not is_users(name, value, hidden, outputs):
+            continue
+        if name in _MACHINERY:
+            found_by = "what the notebook defines is found by it when it is loaded"
+            skipped.append(Skipped(name, type_name(value), found_by, "set it again"))
             continue
         if (
             name.startswith("#") or _OUTPUT.match(name) or own_modules.is_root(name)
@@ -72,26 +98,36 @@ def select(namespace: dict[str, Any], hidden: dict[str, Any], rules: Rules) -> S
         else:
             roots[name] = value
     rules = rules.also_known(secret)
-    outputs = namespace.get("_oh")
-    if isinstance(outputs, dict):
-        for number, value in outputs.items():
-            if not isinstance(number, int):
-                continue
-            text = secrets_rules.text_of(value)
-            reason = rules.in_text(text) if text else None
-            if text and text in secret:
-                reason = f"it is the text of {secret[text]}, which is left out"
-            if reason is None:
-                roots[f"Out[{number}]"] = value
-            else:
-                skipped.append(Skipped(f"Out[{number}]", type_name(value), reason))
+    for key, value in list(outputs.items()):
+        if not isinstance(key, int):
+            reason = "outputs have numbers"
+            skipped.append(Skipped(f"Out[{_key(key)}]", type_name(value), reason))
+            continue
+        text = secrets_rules.text_of(value)
+        why = rules.in_text(text) if text else None
+        if text and text in secret:
+            why = f"it is the text of {secret[text]}, which is left out"
+        if why is None:
+            roots[f"Out[{key}]"] = value
+        else:
+            skipped.append(Skipped(f"Out[{key}]", type_name(value), why))
     for name, value in list(roots.items()):  # set before the secret was seen
         text = secrets_rules.text_of(value)
-        reason = rules.in_text(text) if text and not rules.included(name) else None
-        if reason is not None:
+        why = rules.in_text(text) if text and not rules.included(name) else None
+        if why is not None:
             del roots[name]
-            skipped.append(Skipped(name, type_name(value), reason, secrets_rules.REMEDY))
+            skipped.append(Skipped(name, type_name(value), why, secrets_rules.REMEDY))
     return Selection(roots, skipped, rules)
+
+
+def _outputs(namespace: dict[str, Any]) -> dict[Any, Any]:
+    outputs = namespace.get("_oh")
+    return outputs if isinstance(outputs, dict) else {}
+
+
+def _key(key: object) -> str:
+    """A key that is no name, for people; no code of the user's runs."""
+    return repr(key) if type(key) in (int, float, bytes, str, bool) else f"a {type_name(key)}"
 
 
 def _still_there(name: str, stub: Stub) -> Skipped:
@@ -120,8 +156,7 @@ def of_modules(roots: dict[str, Any], rules: Rules) -> Selection:
 
 def variables(namespace: dict[str, Any], without: Collection[str]) -> dict[str, Any]:
     """All live values by the names that `select` gives them, excluded ones too."""
-    outputs = namespace.get("_oh")
-    shown = outputs.items() if isinstance(outputs, dict) else ()
+    shown = _outputs(namespace).items()
     everything = {**namespace, **{f"Out[{number}]": value for number, value in shown}}
     return {name: value for name, value in everything.items() if name not in without}
 
@@ -131,7 +166,7 @@ def of_user(namespace: dict[str, Any], hidden: dict[str, Any]) -> dict[str, Any]
     return {
         name: value
         for name, value in variables(namespace, ()).items()
-        if isinstance(name, str) and is_users(name, value, hidden)
+        if isinstance(name, str) and is_users(name, value, hidden, _outputs(namespace))
     }
 
 
@@ -141,6 +176,14 @@ def value_of(namespace: dict[str, Any], name: str) -> Any:
         return own_modules.value_of(name)
     number = output_number(name)
     return namespace[name] if number is None else namespace["_oh"][number]
+
+
+def is_there(namespace: dict[str, Any], name: str) -> bool:
+    """Whether a name stands for a value, and for no stub of one."""
+    try:
+        return not isinstance(value_of(namespace, name), Stub)
+    except KeyError:
+        return False
 
 
 def output_number(name: str) -> int | None:
@@ -225,11 +268,12 @@ def restore_sources(shell: Any, state: dict[str, Any]) -> None:
         known.update(state["filename_map"])
 
 
-def restore_last_outputs(shell: Any) -> None:
-    """`_`, `__` and `___` are the last three outputs again."""
+def restore_last_outputs(shell: Any, but: Collection[str] = ()) -> None:
+    """`_`, `__` and `___` are the last three outputs again, `but` those that are the user's."""
     outputs = shell.user_ns.get("_oh", {})
     numbers = sorted((n for n in outputs if isinstance(n, int)), reverse=True)
     last = [outputs[number] for number in numbers[:3]]
     for name, value in zip(("_", "__", "___"), last, strict=False):
-        shell.user_ns[name] = value
         setattr(shell.displayhook, name, value)
+        if name not in but:
+            shell.user_ns[name] = value

@@ -18,28 +18,20 @@ from . import death_text, left_behind
 from .checkpoint import Settled
 from .contract import DEATHS
 from .manifest import Manifest, Skipped
+from .missing import listed, not_back
 from .session import NotRestored, RestoreReport, Session
 from .verification import Damage
 from .words import age, size
 
 _WIDTH = 88
 _SIGN = "checkpoint-kernel"
-_COMMAND = re.compile(r"%checkpoint [a-z]+( \d{8}-[\w-]+)?")  # to be copied: never broken
+# To be copied: never broken.
+_COMMAND = re.compile(r"%checkpoint (?:rebuild \S+|[a-z]+( \d{8}-[\w-]+)?)")
 
 
 def clock(moment: float) -> str:
     """Local time of day."""
     return f"{datetime.fromtimestamp(moment):%H:%M:%S}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """All names, never "and 5 more"; variables before outputs, as people count."""
-    return ", ".join(sorted(names, key=_as_people_count))
-
-
-def _as_people_count(name: str) -> tuple[bool, list[tuple[int, str]]]:
-    parts = [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", name)]
-    return name.startswith("Out["), parts
 
 
 def boxed(lines: Sequence[str]) -> str:
@@ -159,17 +151,6 @@ def _interactive(words: Sequence[str]) -> list[str]:
     return [f"  interactive state: {', '.join(words)}"] if words else []
 
 
-def not_back(missing: Sequence[NotRestored]) -> list[str]:
-    """One line for each reason, with all the variables that it keeps from being back."""
-    groups: dict[tuple[str, str, str | None], list[str]] = {}
-    for entry in missing:
-        groups.setdefault((entry.type, entry.reason, entry.remedy), []).append(entry.name)
-    return [
-        f"not back: {listed(names)} ({kind}): {reason}" + (f"; {remedy}" if remedy else "")
-        for (kind, reason, remedy), names in groups.items()
-    ]
-
-
 def partly_back(parts: Sequence[NotRestored | Skipped], back: str = "back") -> list[str]:
     """One line for each kind of part that is missing inside of variables."""
     groups: dict[tuple[str, str, str | None], list[str]] = {}
@@ -245,8 +226,12 @@ def after_request(
     report: RestoreReport,
     checkpoint: Manifest,
     needs: Sequence[tuple[str, Sequence[str]]] = (),
+    left: Sequence[str] = (),
 ) -> str:
-    """The answer to `%checkpoint restore`. `needs`: functions, and globals that they lack."""
+    """The answer to `%checkpoint restore`. `needs`: functions, and globals that they lack.
+
+    `left`: what nobody has asked for.
+    """
     lines = [
         f"restored: {_counted(report.restored)} from checkpoint {checkpoint.id} "
         f"({clock(checkpoint.time)}, {age(time.time() - checkpoint.time)} ago)"
@@ -258,6 +243,11 @@ def after_request(
     lines += partly_back(report.partly)
     lines += _later(report, checkpoint)
     lines += _different(report)
+    if left:
+        lines.append(
+            f"left in it, because this session's outputs keep their numbers: {listed(left)} - "
+            f"%checkpoint restore {checkpoint.id} NAME"
+        )
     lines += [f"{name} needs {listed(needed)}, not defined here: %checkpoint restore "
               f"{checkpoint.id} {' '.join(needed)}" for name, needed in needs]  # fmt: skip
     return "\n".join(lines)
@@ -279,13 +269,13 @@ def status(settled: Settled, running: bool, stale: bool, off: str | None, record
         )
         if newest.names:
             lines.append(f"  saved: {listed(newest.names)}")
+        frames = [name for unit in newest.units if unit.kind == "locals" for name in unit.names]
+        if frames:
+            lines.append(f"  saved too: locals of {listed(frames)}")
         lines += _interactive(newest.interactive)
-        lines += [
-            line.replace("not back", "  not saved", 1)
-            for line in not_back(
-                [NotRestored(s.name, s.type, s.reason, s.remedy) for s in newest.skipped]
-            )
-        ]
+        if newest.pending:
+            lines.append(f"  in the next checkpoint: {listed(newest.pending)}")
+        lines += [f"  {line}" for line in not_back(newest.skipped, "not saved")]
         lines += [f"  {line}" for line in partly_back(newest.partly, "saved")]
     if running:
         lines.append("A checkpoint is being written right now.")

@@ -18,9 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .missing import AGAIN
 from .stub import Stub
-
-_AGAIN = "run the cell that made it again"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Refusal:
     """
 
     reason: str
-    remedy: str | None = _AGAIN
+    remedy: str | None = AGAIN
     bound: bool = False
 
 
@@ -67,13 +66,14 @@ def type_name(value: Any) -> str:
 
 
 _RUNNING = Refusal("its position is inside running code, which ends with the process")
+_FRAME = Refusal(_RUNNING.reason, "keep its text: `traceback.format_exc()`")
 _SOCKET = Refusal("a network connection ends with its process", "connect again", bound=True)
 _CONNECTION = Refusal("a database connection ends with its process", "connect again", bound=True)
 _HASH = Refusal("the state of a digest cannot be read", "hash the data again")
 _TABLE = Refusal("it does not tell what it reads or writes", "make it again: csv.reader(f)")
 _SHARED = Refusal("it is shared with processes that end with this one", "make a new one")
 _FILE = Refusal("an open file ends with its process", "open it again")
-_PROCESS = Refusal("it stands for a running process or thread")
+_PROCESS = Refusal("it stands for a running process or thread", "start it again")
 _REMOVED = Refusal("shared memory is removed with the process that made it")
 _CONTEXT = Refusal("it belongs to running code, which ends with the process")
 _FUTURE = Refusal("whoever would complete it ends with the process")
@@ -82,7 +82,7 @@ _BY_TYPE: dict[type, Refusal] = {
     types.GeneratorType: _RUNNING,
     types.CoroutineType: _RUNNING,
     types.AsyncGeneratorType: _RUNNING,
-    types.FrameType: _RUNNING,
+    types.FrameType: _FRAME,
     contextvars.Context: _CONTEXT,
     contextvars.Token: _CONTEXT,
     threading.Thread: _PROCESS,

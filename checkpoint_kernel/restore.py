@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -42,6 +42,7 @@ from . import (
     own_modules,
     own_modules_back,
     pickling,
+    provenance,
     rebuild,
     registrations,
     session,
@@ -64,6 +65,7 @@ from .unchanged import Known
 
 # Of what is left below the cap, a restore may fill so much with copies of small arrays.
 _COPY_SHARE = 4
+_MADE_IN_LIMIT_S = 0.3  # for finding the cells that made what is not back
 
 
 class CannotLoad(Exception):
@@ -146,6 +148,7 @@ def at_start(
         if history is not None:
             outcome.failed["In"] = CannotLoad(history)
         report = _report(checkpoint, outcome, started, state=state)
+        report = _with_origin(shell, report, outcome.failed)
         stand_ins.bind(shell.user_ns, checkpoint, report, outcome.lost)
         stand_ins.bind_again(shell.user_ns, checkpoint, (m.id for m in store.manifests()))
     except (StoreError, ManifestError, OSError) as why:
@@ -160,6 +163,14 @@ def _turn_of(recorder: FlightRecorder, unit_id: str) -> None:
     """What runs now runs the user's code: a death, or a hang, is this unit's."""
     until = time.monotonic() + IMPORT_S + GRACE_S
     recorder.update(restoring_unit=unit_id, restoring_until=until)
+
+
+def _with_origin(shell: Any, report: RestoreReport, failed: Iterable[str]) -> RestoreReport:
+    """Which cells made what is not back: of what could be saved the checkpoint does not say."""
+    missing = provenance.made_in(
+        report.not_restored, provenance.cells_of_shell(shell), {}, set(failed), _MADE_IN_LIMIT_S
+    )
+    return replace(report, not_restored=tuple(missing))
 
 
 def _copy_bytes(cap: session.Cap | None) -> int:
@@ -646,11 +657,14 @@ class _Definitions:
 
 
 def bind(shell: Any, values: dict[str, Any]) -> None:
-    """Give restored variables their names in the live namespace, and `_` its value."""
-    for name, value in values.items():
+    """Give restored variables their names in the live namespace, and `_` its value.
+
+    Outputs first: the user may have called something else `_3`.
+    """
+    for name in sorted(values, key=lambda name: namespace.output_number(name) is None):
         if not own_modules.is_root(name):
-            namespace.bind(shell.user_ns, name, value)
-    namespace.restore_last_outputs(shell)
+            namespace.bind(shell.user_ns, name, values[name])
+    namespace.restore_last_outputs(shell, values.keys())
 
 
 def _bind_in_modules(
@@ -675,7 +689,7 @@ def _report(
 ) -> RestoreReport:
     types = {name: t for unit in checkpoint.units for name, t in unit.types.items()}
     missing = [
-        NotRestored(s.name, s.type, s.reason, s.remedy)
+        NotRestored(s.name, s.type, s.reason, s.remedy, s.made_in, s.made_by)
         for s in checkpoint.skipped
         if not asked or s.name in asked
     ]

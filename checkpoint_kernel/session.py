@@ -156,6 +156,8 @@ class NotRestored:
     type: str
     reason: str
     remedy: str | None = None
+    made_in: int | None = None  # as in `manifest.Skipped`
+    made_by: str | None = None
 
 
 @dataclass(frozen=True)

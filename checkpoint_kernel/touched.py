@@ -42,7 +42,7 @@ _PARSE: Final = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 # Magics by what they run: the text that follows them, nothing of Python's, or code that is not in
 # the cell but over with it. All others may do anything.
-_RUNS_ITS_TEXT: Final = frozenset(
+RUNS_ITS_TEXT: Final = frozenset(
     {"time", "timeit", "prun", "capture", "memit", "mprun", "lprun", "config"}
 )
 _RUNS_NO_PYTHON: Final = frozenset(
@@ -99,12 +99,12 @@ def by_text(source: str) -> Touched:
     """What one cell, as the user typed it, may touch."""
     if source.strip() in _PROMPTS:
         return Touched(blind=f"%{source.strip()} runs what is typed next", lasting=True)
-    touched = _by_python(source) or _by_python(_without_magics(source))
+    touched = _by_python(source) or _by_python(without_magics(source))
     if touched is not None:
         return touched | Touched(_words(source))
     if "\n" not in source.strip():  # magics need no % when they stand alone
         first, _, rest = source.strip().partition(" ")
-        if first in _RUNS_NO_PYTHON | _RUNS_ITS_TEXT | _OVER_WITH_THE_CELL:
+        if first in _RUNS_NO_PYTHON | RUNS_ITS_TEXT | _OVER_WITH_THE_CELL:
             return _by_magic(first, rest) | Touched(_words(source))
     names = _words(source)
     return Touched(names, names, "a cell that is not Python may be a magic", True)
@@ -170,7 +170,15 @@ def tree_of(source: str) -> ast.Module | None:
         return None
 
 
-def _without_magics(source: str) -> str:
+def code_of(tree: ast.Module) -> types.CodeType | None:
+    """What Python makes of a cell's syntax; None where it is refused only there."""
+    try:
+        return cast(types.CodeType, _compiled(tree, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def without_magics(source: str) -> str:
     """The cell as Python: magics become calls of the shell."""
     try:
         return str(TransformerManager().transform_cell(source))
@@ -191,11 +199,10 @@ def _by_python(source: str) -> Touched | None:
         shown.update(*map(_words_in, ast.walk(tree)))
     found = gates.in_tree(tree) if gates.may_be_in(shown) else gates.Found()
     later = {name for name, value in found.keys if value}
-    try:
-        cell = _compiled(tree, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    cell = code_of(tree)
+    if cell is not None:
         later.update(*map(_names_in, functions_of(cell)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # Not as a whole, but it is run statement by statement.
+    else:  # not as a whole, but it is run statement by statement
         later.update(*map(_words_in, ast.walk(tree)))
     shown |= later
     blind, lasting = _blind(found.lasting or found.once), found.lasting is not None
@@ -213,13 +220,13 @@ def _by_magic(magic: str, text: str) -> Touched:
     """What a magic may touch of which `text` is the line, or the body."""
     if magic in ("load_ext", "reload_ext") and text.strip() in _EXTENSIONS:
         return NOTHING
-    if magic in _RUNS_ITS_TEXT and tree_of(text) is not None:
+    if magic in RUNS_ITS_TEXT and tree_of(text) is not None:
         return by_text(text)
-    if magic in _RUNS_ITS_TEXT and "\n" in text.strip():
+    if magic in RUNS_ITS_TEXT and "\n" in text.strip():
         return by_text(text)  # magics inside
-    if magic in _RUNS_NO_PYTHON or magic in _RUNS_ITS_TEXT:
+    if magic in _RUNS_NO_PYTHON or magic in RUNS_ITS_TEXT:
         # !echo {rows.pop()} is Python too; so is what follows the options of %timeit.
-        if magic in _RUNS_ITS_TEXT or "{" in text:
+        if magic in RUNS_ITS_TEXT or "{" in text:
             words = _words(text)
             gate = min(words & (gates.NAMES | gates.ATTRIBUTES), default=None)
             return Touched(words, words, _blind(gate), gate is not None)

@@ -363,7 +363,8 @@ class _Partitioner:
             shown = {id(value) for number, value in outputs.items() if isinstance(number, int)}
             found += [value for number, value in outputs.items() if isinstance(number, int)]
             names = ["_", "__", "___", *(f"_{number}" for number in outputs)]
-            values = [self._main[name] for name in names if name in self._main]
+            # One that the user has set is a root, and counted above.
+            values = [self._main[name] for name in names if name in self._main.keys() - roots]
             found += [value for value in values if id(value) in shown]
         for value in found:
             self._bindings[id(value)] = self._bindings.get(id(value), 0) + 1

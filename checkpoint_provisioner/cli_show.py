@@ -12,6 +12,7 @@ from typing import Any
 from tabulate import tabulate
 
 from checkpoint_kernel.manifest import Manifest
+from checkpoint_kernel.missing import listed, not_back
 from checkpoint_kernel.words import age, size
 
 from . import listing
@@ -72,14 +73,13 @@ def checkpoint_text(shelf: Shelf, m: Manifest) -> str:
         else "No variables.",
     ]
     if m.skipped:
-        skipped = [[e.name, e.type, e.reason, e.remedy or ""] for e in m.skipped]
-        parts.append(f"Not saved:\n{table(skipped, ['variable', 'type', 'why', 'what to do'])}")
+        parts.append("\n".join(not_back(m.skipped, "not saved")))
     if m.partly:
         partly = [[e.name, e.type, e.reason, e.remedy or ""] for e in m.partly]
         headers = ["variable", "its part of type", "why", "what to do"]
         parts.append(f"Partly saved:\n{table(partly, headers)}")
     if m.pending:
-        parts.append(f"Following in the next checkpoint: {', '.join(m.pending)}")
+        parts.append(f"Following in the next checkpoint: {listed(m.pending)}")
     if m.interactive:
         parts.append(f"Interactive state: {', '.join(m.interactive)}")
     if frames := _frames(m):

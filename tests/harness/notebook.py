@@ -62,6 +62,7 @@ class _Cell:
     outputs: list[dict[str, Any]] = field(default_factory=list)
     reply: dict[str, Any] | None = None
     idle: bool = False
+    prompts: list[str] = field(default_factory=list)  # that wait for an answer
 
 
 class Notebook:
@@ -130,6 +131,8 @@ class Notebook:
                 cell.idle = True
         elif cell is not None and kind in ("execute_reply", "kernel_info_reply", "usage_reply"):
             cell.reply = content
+        elif cell is not None and kind == "input_request":
+            cell.prompts.append(content["prompt"])
         elif cell is not None and kind in ("stream", "display_data", "execute_result", "error"):
             cell.outputs.append({"output_type": kind, **content})
 
@@ -215,6 +218,14 @@ class Notebook:
             raise AssertionError(
                 f"the cell did not print {text!r} within {seconds} s, but {self.shown(cell_id)!r}"
             )
+
+    def answer(self, cell_id: str, text: str, seconds: float = 60) -> str:
+        """Answer a cell's `input()`, which `start(..., allow_stdin=True)` allows; its prompt."""
+        prompts = self._cells[cell_id].prompts
+        assert self._wait(lambda: bool(prompts), seconds), f"no question: {self.shown(cell_id)!r}"
+        prompt = prompts.pop(0)
+        self._send("input_reply", {"value": text}, "stdin")
+        return prompt
 
     def send_comm(self, comm_id: str, data: dict[str, Any]) -> None:
         """A widget's message to the kernel: nothing answers it."""

@@ -23,7 +23,7 @@ PROVISIONER_MODULES = sorted(
 # The one small part of the kernel's half that the server's half may know.
 SHARED = {
     *("cgroup_memory", "contract", "durable", "environment", "environment_reader"),
-    *("flight_recorder", "last_fault", "manifest", "process_tree", "session", "words"),
+    *("flight_recorder", "last_fault", "manifest", "missing", "process_tree", "session", "words"),
 }
 
 

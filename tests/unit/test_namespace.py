@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import interactive
 import pytest
 
-from checkpoint_kernel import namespace
+from checkpoint_kernel import namespace, restore
 from checkpoint_kernel.secrets_rules import Rules
 
 pytestmark = pytest.mark.unit
@@ -72,7 +73,7 @@ def test_keys_that_are_no_names_do_no_harm(shell: Any) -> None:
     shell.user_ns["#hidden"] = "not a hidden unit"
     chosen = selected(shell)
     assert chosen.roots == {}
-    assert {s.name for s in chosen.skipped} == {"Out[1]", "#hidden"}
+    assert {s.name for s in chosen.skipped} == {"5", "Out[1]", "#hidden"}
 
 
 def test_a_restored_output_has_its_number_and_its_variable_again(shell: Any) -> None:
@@ -124,3 +125,69 @@ class TestInteractiveState:
             interactive.run(shell, "seen = {n: globals()[n] for n in ('_i', '_ii', '_iii', '_i5')}")
         assert reborn.user_ns["seen"][name] == lived.user_ns["seen"][name]
         assert reborn.user_ns["seen"]["_i"] == "f()"
+
+
+ODD_CELLS = (
+    "__version__ = '1'; __all__ = ['x']; __author__ = 'me'; _private = 1; __dunder = 2",
+    "In_ = 1; exit = 5; open = lambda path: path; _exit_code = 'mine'",
+    "for _ in range(3): pass",
+    "_1 = 'mine'; _i = 7; _i2 = 8",
+    "1 + 1",
+    "_5 = 'mine too'; __ = 'and this'",
+    "'A docstring'\nx: int = 1",
+    "globals()[3] = 'three'; globals()[(1, 2)] = 'pair'; Out['mine'] = 5",
+    "globals()['not a name'] = 1; globals()['Out[9]'] = 2; globals()['#x'] = 3",
+    "class __Meta(type): pass",
+    "gen = (i for i in [1] * 3)",
+    "import threading as t; lock_of_mine = t.Lock(); api_key = 'k'",
+    "_, (__, *___) = iter(['ab', ('c', 'd')])",
+    "'a'; 'last'",
+)
+
+
+@pytest.mark.parametrize("count", range(1, len(ODD_CELLS) + 1))
+def test_whatever_the_user_binds_is_saved_or_named(shell: Any, count: int, tmp_path: Path) -> None:
+    """User names == saved names + names that are not saved, cell by cell."""
+    before = dict(shell.user_ns)
+    interactive.run(shell, *ODD_CELLS[:count])
+    live, outputs = shell.user_ns, shell.user_ns["_oh"]
+    bound = {name for name, value in live.items() if before.get(name, live) is not value}
+    inputs = {n for n in bound if str(n).startswith("_i") and isinstance(live[n], str)}
+    of_ipython = {f"_{n}" for n in outputs if live.get(f"_{n}") is outputs[n]}
+    of_ipython |= {
+        n for n in ("_", "__", "___") if any(live.get(n) is value for value in outputs.values())
+    }
+    as_told = {name: str(name) for name in bound} | {(1, 2): "a tuple"}
+    expected = {as_told[name] for name in bound - inputs - of_ipython}
+    expected |= {f"Out[{number!r}]" for number in outputs}
+    saved = interactive.save(shell, interactive.new_store(tmp_path))
+    named = {one.name for one in saved.skipped}
+    assert {*saved.names, *named} == expected
+    assert not named & set(saved.names)
+
+
+def test_what_the_user_has_called_as_the_shell_calls_its_own_is_back(
+    shell: Any, tmp_path: Path
+) -> None:
+    interactive.run(shell, "1 + 1", "_1 = 'mine'; exit = 5; _ = 'me'; __version__ = '1'")
+    store = interactive.new_store(tmp_path)
+    saved = interactive.save(shell, store)
+    reborn = interactive.new_shell()
+    restore.on_request(reborn, store, saved, ["_", "_1", "exit", "__version__", "Out[1]"])
+    found = {name: reborn.user_ns[name] for name in ("_", "_1", "exit", "__version__")}
+    assert found == {"_": "me", "_1": "mine", "exit": 5, "__version__": "1"}
+    assert reborn.user_ns["Out"] == {1: 2}
+
+
+def test_the_name_of_the_module_is_named_and_not_saved(shell: Any) -> None:
+    shell.user_ns_hidden["__name__"] = shell.user_ns["__name__"]
+    assert selected(shell).skipped == []
+    shell.user_ns["__name__"] = "other"
+    (skipped,) = selected(shell).skipped
+    assert (skipped.name, skipped.remedy) == ("__name__", "set it again")
+
+
+def test_names_that_are_hidden_after_the_start_are_saved(shell: Any) -> None:
+    at_start = dict(shell.user_ns_hidden)
+    shell.push({"array": list}, interactive=False)  # as %pylab does
+    assert "array" in namespace.select(shell.user_ns, at_start, ()).roots
