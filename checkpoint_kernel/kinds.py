@@ -14,6 +14,7 @@ import re
 import sys
 import types
 import uuid
+from collections.abc import Callable
 from typing import Any, Final
 
 from cloudpickle.cloudpickle import _should_pickle_by_reference
@@ -59,8 +60,9 @@ _LEAVES_BY_NAME: Final = (
     ("torch", "Size"),
 )
 
-# `pickling` knows how.
+# `pickling` knows how, and those who say so here.
 _REDUCED_ELSEWHERE: Final = frozenset({types.CellType, memoryview})
+reduced_elsewhere: Final[list[Callable[[type], bool]]] = []
 _HIDDEN: Final = Refusal("it has a state that pickle cannot reach")
 
 _EVERYBODYS: Final = (("numpy", "ufunc"), ("jaxlib._jax", "Device"))
@@ -89,13 +91,17 @@ def kind_of(cls: type) -> int:
     ):
         immutable = _is_immutable(cls)
         kind = ATOMIC if immutable else CUSTOM if own_code.runs(cls) else LEAF
-    elif cls not in _REDUCED_ELSEWHERE and has_hidden_state(cls):
+    elif has_hidden_state(cls) and not _is_reduced_elsewhere(cls):
         kind = REFUSED
         registry.known[cls] = registry.Reducer.refusing(_HIDDEN)
     else:
         kind = CUSTOM if own_code.runs(cls) else PLAIN
     known[cls] = kind
     return kind
+
+
+def _is_reduced_elsewhere(cls: type) -> bool:
+    return cls in _REDUCED_ELSEWHERE or any(knows(cls) for knows in reduced_elsewhere)
 
 
 def _is_everybodys(cls: type) -> bool:

@@ -24,7 +24,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import class_parts, reducers_errors, reducers_weak
+from . import class_parts, kinds, reducers_errors, reducers_weak
 from . import rebuild as rebuild_all
 from . import rebuild_builtin as rebuild
 
@@ -327,3 +327,5 @@ _BY_BASE: Final[dict[tuple[str, str], Reducer]] = {
     ("ctypes", "CDLL"): _library,
     ("unittest.mock", "NonCallableMock"): _mock,
 }
+
+kinds.reduced_elsewhere.append(lambda cls: find(cls) is not None)
