@@ -62,6 +62,7 @@ class Draft:
     in_band_bytes: int = arrays.IN_BAND_BYTES  # memory below this goes into the stream
     closed: bool = False  # nothing outside holds one of its objects (see `closed`)
     parts: list[Draft] = field(default_factory=list)  # what it was made of
+    guessed: bool = False  # the parts were taken together before anything was known of them
     runs_code: bool = False  # pickling it runs code of the user's
 
     @property
@@ -447,7 +448,7 @@ class _Partitioner:
         True if these were joined from the start, and are pickled one by one to tell.
         """
         assert draft.pickled is not None
-        if draft.parts:
+        if draft.guessed:
             draft.pickled = None
             self.forget()
             self._queue += draft.parts
@@ -499,7 +500,7 @@ class _Partitioner:
 
     def _postpone(self, draft: Draft) -> None:
         self.forget()
-        if draft.parts:  # most of them may be harmless
+        if draft.guessed:  # most of them may be harmless
             self._queue += draft.parts
         elif self._postponed is not None:
             draft.runs_code = True
@@ -616,7 +617,7 @@ def _joined(drafts: list[Draft], together: Iterable[Collection[str]]) -> list[Dr
             root = {name: value for part in parts.values() for name, value in part.root.items()}
             for oid in parts:
                 del left[oid]
-            draft = Draft("data", root, parts=list(parts.values()))
+            draft = Draft("data", root, parts=list(parts.values()), guessed=True)
             left[id(draft)] = draft
     return list(left.values())
 
