@@ -92,9 +92,11 @@ class _RunsCode(BaseException):
 
 @dataclass(frozen=True)
 class Trying:
-    """How what runs code of the user's is tried. `slow`: names that are waited for."""
+    """How what runs code of the user's is tried. `slow`: names that are waited for, or not tried
+    at all where `dares`: a checkpoint without them is committed, and time is short."""
 
     slow: Collection[str] = ()
+    dares: bool = False
     began: Callable[[list[str]], None] = lambda _: None  # is told which variables are in hand
 
 
@@ -316,7 +318,11 @@ class _Partitioner:
 
     def _try(self, trying: Trying) -> None:
         """Leave in the queue what can be pickled without harm."""
-        drafts = self._queue
+        drafts: list[Draft] = []
+        dared: list[Draft] = []
+        for draft in self._queue:
+            slow = any(name in trying.slow for name in draft.root)
+            (dared if slow and trying.dares else drafts).append(draft)
 
         def attempt(
             number: int, new_stream: Callable[[], io.BytesIO]
@@ -342,6 +348,7 @@ class _Partitioner:
                 self._queue.append(draft)
             else:
                 self._leave_out(draft, verdict, verdict.reason)
+        self._queue += dared
 
     def _leave_out(self, draft: Draft, verdict: trials.Verdict, reason: str) -> None:
         self._skip(draft, reason, verdict.remedy)
