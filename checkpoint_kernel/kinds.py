@@ -14,6 +14,7 @@ import re
 import sys
 import types
 import uuid
+from collections.abc import Callable
 from typing import Any, Final
 
 from cloudpickle.cloudpickle import _should_pickle_by_reference
@@ -65,6 +66,9 @@ _HIDDEN: Final = Refusal("it has a state that pickle cannot reach")
 
 _EVERYBODYS: Final = (("numpy", "ufunc"), ("jaxlib._jax", "Device"))
 
+# Whether others know how to save objects of a type, which is then not refused.
+reduced_by: list[Callable[[type], bool]] = []
+
 known: dict[type, int] = {}
 registry.caches.append(known)
 
@@ -73,7 +77,9 @@ def kind_of(cls: type) -> int:
     """How `persistent_id` treats objects of a type; looked up once for each type."""
     if registry.find(cls) is not None:
         kind = LEAF if _is_everybodys(cls) else REDUCED
-    elif (refusal := refusal_for(cls)) is not None:
+    elif not (others := any(knows(cls) for knows in reduced_by)) and (
+        refusal := refusal_for(cls)
+    ):
         kind = REFUSED
         registry.known[cls] = registry.Reducer.refusing(refusal)
     elif issubclass(cls, types.FunctionType):
@@ -89,7 +95,7 @@ def kind_of(cls: type) -> int:
     ):
         immutable = _is_immutable(cls)
         kind = ATOMIC if immutable else CUSTOM if own_code.runs(cls) else LEAF
-    elif cls not in _REDUCED_ELSEWHERE and has_hidden_state(cls):
+    elif not others and cls not in _REDUCED_ELSEWHERE and has_hidden_state(cls):
         kind = REFUSED
         registry.known[cls] = registry.Reducer.refusing(_HIDDEN)
     else:

@@ -209,6 +209,15 @@ def compressed(module: str, path: str, device: int, inode: int, mode: str, posit
     return made
 
 
+def http_connection(cls: Any) -> Any:
+    """One that has nothing but the default timeout."""
+    import socket
+
+    made = cls.__new__(cls)
+    made.timeout = getattr(socket, "_GLOBAL_DEFAULT_TIMEOUT", None)
+    return made
+
+
 def system_random(cls: Any) -> Any:
     """random.SystemRandom: it has no state."""
     return cls()

@@ -24,7 +24,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import class_parts, reducers_errors, reducers_weak
+from . import class_parts, kinds, reducers_errors, reducers_weak
 from . import rebuild as rebuild_all
 from . import rebuild_builtin as rebuild
 
@@ -41,6 +41,14 @@ def find(cls: type) -> Reducer | None:
         found = _BY_NAME.get((cls.__module__, cls.__qualname__)) or _by_base(cls)
     known[cls] = found
     return found
+
+
+def _knows(cls: type) -> bool:
+    """Whether there is a reducer for objects of exactly this type."""
+    return cls in _BY_TYPE or (cls.__module__, cls.__qualname__) in _BY_NAME
+
+
+kinds.reduced_by.append(_knows)
 
 
 def unseen(_: Any) -> Any:

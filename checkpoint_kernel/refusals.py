@@ -118,6 +118,7 @@ _BY_NAME: dict[tuple[str, str], Refusal] = {
     ("_csv", "Writer"): _TABLE,
     ("_hashlib", "HASH"): _HASH,
     ("_hashlib", "HMAC"): _HASH,
+    ("hmac", "HMAC"): _HASH,
     ("_blake2", "blake2b"): _HASH,
     ("_blake2", "blake2s"): _HASH,
     ("ssl", "SSLContext"): Refusal("its certificates cannot be read", "make a new one"),
