@@ -77,9 +77,7 @@ def kind_of(cls: type) -> int:
     """How `persistent_id` treats objects of a type; looked up once for each type."""
     if registry.find(cls) is not None:
         kind = LEAF if _is_everybodys(cls) else REDUCED
-    elif not (others := any(knows(cls) for knows in reduced_by)) and (
-        refusal := refusal_for(cls)
-    ):
+    elif not (others := any(knows(cls) for knows in reduced_by)) and (refusal := refusal_for(cls)):
         kind = REFUSED
         registry.known[cls] = registry.Reducer.refusing(refusal)
     elif issubclass(cls, types.FunctionType):

@@ -17,7 +17,7 @@ from . import rebuild_idle
 from .refusals import Refusal, Refused, refusal_for, type_name
 from .registry import named_reduction
 
-_ENDS: Final = "with processes that end with this one"
+_ITEMS: Final = "its items are on their way to processes that end with this one"
 _LEFT: Final = dis.opmap["RETURN_GENERATOR"]
 
 
@@ -141,7 +141,7 @@ def reduce_queue(obj: Any) -> Any:
     inside = obj._maxsize - obj._sem._semlock._get_value()
     open_tasks = getattr(obj, "_unfinished_tasks", None)
     if obj._closed or inside or (open_tasks is not None and open_tasks._semlock._get_value()):
-        reason = "it is closed" if obj._closed else f"it shares {inside or 'open'} items {_ENDS}"
+        reason = "it is closed" if obj._closed else _ITEMS
         raise Refused(type_name(obj), Refusal(reason, "make a new one"))
     arguments = (type(obj), _method(obj._rlock), obj._maxsize, None)
     return (rebuild_idle.shared, arguments)

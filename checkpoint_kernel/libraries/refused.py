@@ -13,8 +13,6 @@ for _module, _name, _refusal in (
     ("numpy", "nditer", Refusal("numpy does not tell its position")),
     ("scipy.sparse.linalg", "SuperLU", Refusal("scipy does not give back its factorization",
                                                "factorize again")),
-    ("pandas.io.parsers.readers", "TextFileReader",
-     Refusal("pandas does not tell how far it has read", "read again, with skiprows")),
     ("pandas.io.pytables", "HDFStore", _FILE),
     ("pandas.io.excel._base", "ExcelWriter", _FILE),
     ("pandas.io.excel._base", "ExcelFile", _FILE),
