@@ -25,7 +25,7 @@ def reduce_pointer(pointer: Any) -> Any:
     if not pointer:
         return (rebuild_places.pointer, (type(pointer), None))
     kept = pointer._objects  # "1": what was pointed to; "0": what that keeps alive itself
-    target = kept.get("1") if type(kept) is dict and kept.keys() <= {"0", "1"} else None
+    target: Any = kept.get("1") if type(kept) is dict and kept.keys() <= {"0", "1"} else None
     whole = isinstance(target, pointer._type_) and target._b_base_ is None
     if not whole or ctypes.addressof(target) != ctypes.addressof(pointer.contents):
         raise _refused(pointer, "what a pointer leads to cannot be told")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Any
+from typing import Any, Final
 
-from checkpoint_kernel import open_files, rebuild
+from checkpoint_kernel import open_files, rebuild, used_up
 from checkpoint_kernel.refusals import Refusal, Refused, type_name
 from checkpoint_kernel.registry import named, named_reduction
 
@@ -94,6 +94,35 @@ def load_file(facts: dict[str, Any], mapped: bool, offset: int) -> Any:
 
 named_reduction("pyarrow.lib", "MemoryMappedFile", reduce_file)
 named_reduction("pyarrow.lib", "OSFile", reduce_file)
+
+
+# What is in no file is saved up to this.
+_STREAM_BYTES: Final = 64 << 20
+
+
+def reduce_buffer_stream(stream: Any) -> Any:
+    """A stream into memory: with what was written to it; to look at that closes it."""
+    return (load_buffer_stream, (used_up.once(stream, lambda: _written(stream)),))
+
+
+def _written(stream: Any) -> bytes:
+    if stream.closed or not open_files.in_snapshot() or stream.tell() > _STREAM_BYTES:
+        reason = "what was written to it cannot be looked at"
+        raise Refused(type_name(stream), Refusal(reason, "keep its getvalue()"))
+    content: bytes = stream.getvalue().to_pybytes()
+    return content
+
+
+def load_buffer_stream(content: bytes) -> Any:
+    """`pyarrow.BufferOutputStream`, to be written on."""
+    import pyarrow
+
+    made = pyarrow.BufferOutputStream()
+    made.write(content)
+    return made
+
+
+named_reduction("pyarrow.lib", "BufferOutputStream", reduce_buffer_stream)
 
 
 def save_tensor(tensor: Any) -> tuple[Any, Any]:

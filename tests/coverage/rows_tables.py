@@ -275,8 +275,8 @@ _PYARROW = (
         "assert NAME.read(2) == b'45' and NAME.size() == 10"),
     _pyarrow("RecordBatchReader", f"NAME = {_TABLE}.to_reader()", "",
         expect="named", why_not="read"),
-    _pyarrow("BufferOutputStream", "NAME = pa.BufferOutputStream()\nNAME.write(b'x')", "",
-        expect="named", why_not="file"),
+    _pyarrow("BufferOutputStream", "NAME = pa.BufferOutputStream()\nNAME.write(b'x')",
+        "NAME.write(b'yz')\nassert NAME.getvalue().to_pybytes() == b'xyz'"),
     _pyarrow("LocalFileSystem", "from pyarrow import fs\nNAME = fs.SubTreeFileSystem('/tmp',"
         " fs.LocalFileSystem())", "assert NAME.get_file_info('').is_file is False"),
 )  # fmt: skip
