@@ -18,8 +18,6 @@ for _module, _name, _refusal in (
     ("pandas.io.excel._base", "ExcelFile", _FILE),
     ("pyarrow.lib", "RecordBatchReader", Refusal("pyarrow does not tell how far it has read")),
     ("pyarrow._dataset", "Scanner", Refusal("it can be read only once", "make it again")),
-    ("pyarrow.parquet", "ParquetFile",
-     Refusal("pyarrow does not tell which file it reads", "open it again")),
     ("pyarrow._parquet", "ParquetReader", _FILE),
     ("pyarrow.lib", "NativeFile", _FILE),
     ("_duckdb", "DuckDBPyRelation", Refusal("it belongs to a connection", "query again")),
