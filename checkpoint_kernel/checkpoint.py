@@ -575,19 +575,25 @@ class Checkpointer:
         return True
 
     def save(self, reason: str, position: Position, limit_s: float) -> Manifest | None:
-        """Take a checkpoint and wait for its commit; None if it failed or took too long."""
+        """Take a checkpoint and wait for its commit; None if it failed or took too long.
+
+        Where objects take long to be tried, all else is committed first, then they.
+        """
         deadline = time.monotonic() + limit_s
+        saved: Manifest | None = None
         while time.monotonic() < deadline:
             if not self.finish(deadline):
-                return None
+                break
             before, self.settled.trouble = self.settled.count, None
             if not self.take(reason, position):
-                return None
+                break
             if self.finish(deadline) and self.settled.count > before:
-                return self.settled.newest
+                all_of_it, saved = saved is not None, self.settled.newest
+                if all_of_it or not self._slow:
+                    break
             if self.settled.trouble is not None:
-                return None
-        return None
+                break
+        return saved
 
 
 # --- write: the snapshot process ------------------------------------------------------------

@@ -60,14 +60,12 @@ _LEAVES_BY_NAME: Final = (
     ("torch", "Size"),
 )
 
-# `pickling` knows how.
+# `pickling` knows how, and those who say so here.
 _REDUCED_ELSEWHERE: Final = frozenset({types.CellType, memoryview})
+reduced_elsewhere: Final[list[Callable[[type], bool]]] = []
 _HIDDEN: Final = Refusal("it has a state that pickle cannot reach")
 
 _EVERYBODYS: Final = (("numpy", "ufunc"), ("jaxlib._jax", "Device"))
-
-# Whether others know how to save objects of a type, which is then not refused.
-reduced_by: list[Callable[[type], bool]] = []
 
 known: dict[type, int] = {}
 registry.caches.append(known)
@@ -77,7 +75,7 @@ def kind_of(cls: type) -> int:
     """How `persistent_id` treats objects of a type; looked up once for each type."""
     if registry.find(cls) is not None:
         kind = LEAF if _is_everybodys(cls) else REDUCED
-    elif not (others := any(knows(cls) for knows in reduced_by)) and (refusal := refusal_for(cls)):
+    elif (refusal := refusal_for(cls)) is not None:
         kind = REFUSED
         registry.known[cls] = registry.Reducer.refusing(refusal)
     elif issubclass(cls, types.FunctionType):
@@ -93,13 +91,17 @@ def kind_of(cls: type) -> int:
     ):
         immutable = _is_immutable(cls)
         kind = ATOMIC if immutable else CUSTOM if own_code.runs(cls) else LEAF
-    elif not others and cls not in _REDUCED_ELSEWHERE and has_hidden_state(cls):
+    elif has_hidden_state(cls) and not _is_reduced_elsewhere(cls):
         kind = REFUSED
         registry.known[cls] = registry.Reducer.refusing(_HIDDEN)
     else:
         kind = CUSTOM if own_code.runs(cls) else PLAIN
     known[cls] = kind
     return kind
+
+
+def _is_reduced_elsewhere(cls: type) -> bool:
+    return cls in _REDUCED_ELSEWHERE or any(knows(cls) for knows in reduced_elsewhere)
 
 
 def _is_everybodys(cls: type) -> bool:

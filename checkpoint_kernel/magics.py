@@ -15,6 +15,7 @@ from IPython.core.magic import Magics, line_magic, magics_class
 
 from . import left_behind, notice, rebuild_command, restore
 from .contract import DEATHS
+from .loader import CannotLoad
 from .manifest import Manifest
 from .missing import not_back
 from .safe_point import IDLE
@@ -162,7 +163,7 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
         chosen, _ = self._choose(store.manifests(), arguments)
         try:
             frames = restore.load_locals(self.shell.user_ns, store, chosen)
-        except (StoreError, restore.CannotLoad) as why:
+        except (StoreError, CannotLoad) as why:
             raise UsageError(str(why)) from why
         if not frames:
             print(f"No function was running when checkpoint {chosen.id} was taken.")

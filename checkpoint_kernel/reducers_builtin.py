@@ -43,14 +43,6 @@ def find(cls: type) -> Reducer | None:
     return found
 
 
-def _knows(cls: type) -> bool:
-    """Whether there is a reducer for objects of exactly this type."""
-    return cls in _BY_TYPE or (cls.__module__, cls.__qualname__) in _BY_NAME
-
-
-kinds.reduced_by.append(_knows)
-
-
 def unseen(_: Any) -> Any:
     """Stands for the reducer of a type that has not been looked up."""
     raise NotImplementedError
@@ -338,3 +330,5 @@ _BY_BASE: Final[dict[tuple[str, str], Reducer]] = {
     ("ctypes", "CDLL"): _library,
     ("unittest.mock", "NonCallableMock"): _mock,
 }
+
+kinds.reduced_elsewhere.append(lambda cls: find(cls) is not None)

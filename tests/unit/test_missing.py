@@ -90,7 +90,9 @@ def test_show_names_all_of_300(tmp_path: Path) -> None:
 
 
 def test_one_name_comes_with_the_line_that_made_it_and_the_command() -> None:
-    one = Skipped("gen", "generator", "it runs", AGAIN, 7, "gen = (x for x in rows)")
+    one = Skipped(
+        "gen", "generator", "it runs", AGAIN, made_in=7, made_by="gen = (x for x in rows)"
+    )
     assert not_back([one]) == [
         "not back: gen (generator): it runs; made in In[7]: gen = (x for x in rows) - "
         "%checkpoint rebuild gen"
@@ -98,7 +100,7 @@ def test_one_name_comes_with_the_line_that_made_it_and_the_command() -> None:
 
 
 def test_several_names_come_with_their_cells() -> None:
-    some = [Skipped(f"g{n}", "t", "it runs", "open it", n % 2 + 3) for n in (10, 9, 8)]
+    some = [Skipped(f"g{n}", "t", "it runs", "open it", made_in=n % 2 + 3) for n in (10, 9, 8)]
     assert not_back(some, "not saved") == [
         "not saved: g8, g9, g10 (t): it runs; open it",
         "  made in In[3] (g8, g10), In[4] (g9) - %checkpoint rebuild NAME",

@@ -190,4 +190,4 @@ def test_the_name_of_the_module_is_named_and_not_saved(shell: Any) -> None:
 def test_names_that_are_hidden_after_the_start_are_saved(shell: Any) -> None:
     at_start = dict(shell.user_ns_hidden)
     shell.push({"array": list}, interactive=False)  # as %pylab does
-    assert "array" in namespace.select(shell.user_ns, at_start, ()).roots
+    assert "array" in namespace.select(shell.user_ns, at_start, Rules()).roots

@@ -14,6 +14,7 @@ import pytest
 from checkpoint_kernel import namespace, own_baselines, own_modules, own_modules_back
 from checkpoint_kernel.own_baselines import Empty, Literal, Unknown
 from checkpoint_kernel.own_modules import Found, Tracker
+from checkpoint_kernel.secrets_rules import Rules
 
 Write = Callable[[str, str], ModuleType]
 
@@ -183,7 +184,7 @@ class TestWhatHasChanged:
 
 def test_what_looks_like_a_secret_or_is_excluded_is_named_and_not_saved() -> None:
     roots = {"mine.api_key": "sk", "mine.big": 1, "mine.x": 2, "mine.token": 3}
-    selected = namespace.of_modules(roots, ("mine.b*",))
+    selected = namespace.of_modules(roots, Rules(exclude=("mine.b*",)))
     assert selected.roots == {"mine.x": 2, "mine.token": 3}
     assert [skipped.name for skipped in selected.skipped] == ["mine.api_key", "mine.big"]
 

@@ -161,7 +161,7 @@ def test_the_unit_that_is_noted_is_the_one_being_loaded_also_where_loading_one_p
     reborn, _ = start(saved.id)
     assert reborn.user_ns["outer"].x == 2
     outer = ["data:outer", "data:inner", "data:outer", "data:outer"]  # the last: once more
-    assert noted == ["class:Outer", *outer, None]
+    assert noted == ["class:Outer", *outer, "state:state", None]
 
 
 def test_a_unit_that_killed_an_earlier_restore_is_left_out_and_named(

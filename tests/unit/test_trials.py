@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import gc
 import os
 import signal
@@ -217,6 +218,7 @@ class TestItComesLast:
 
     def test_arrays_that_are_pickled_already_are_as_they_were(self) -> None:
         def work(report: snapshot.Report) -> None:
+            faulthandler.disable()  # as a kernel's: pytest's has a descriptor that is another's now
             notebook = Notebook()
             notebook.run(
                 "import numpy as np\narray = np.arange(100_000); view = array[1:]\n"
