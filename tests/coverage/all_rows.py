@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import same_class
 from row import Row
 
 _HERE = Path(__file__).parent
@@ -48,6 +49,9 @@ def everything() -> tuple[Placed, ...]:
     rows = [row for module in modules for row in module.ROWS]
     twice = [title for title, number in Counter(row.title for row in rows).items() if number > 1]
     assert not twice, f"rows of the same title: {twice}"
+    titles = {row.title for row in rows}
+    unknown = [one for pair in same_class.OTHERWISE.items() for one in pair if one not in titles]
+    assert not unknown, f"rows that are not there: {unknown}"
     return tuple(Placed(row, f"c{number:03d}") for number, row in enumerate(rows))
 
 
