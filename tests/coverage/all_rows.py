@@ -18,7 +18,13 @@ import same_class
 from row import Row
 
 _HERE = Path(__file__).parent
-_BATCH = 150  # rows in one kernel at most
+_BATCH = 200  # rows in one kernel at most
+# Libraries that are used together anyway, and small ones. A kernel costs seconds.
+_TOGETHER = (
+    ("numpy", "pandas", "scipy", "sklearn"),
+    ("requests", "bs4", "lxml", "pydantic", "attrs", "jinja2", "tqdm", "shapely", "networkx",
+     "sympy"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,15 @@ def _is_installed(name: str) -> bool:
 
 
 def batches(rows: Iterable[Placed]) -> Iterator[list[Placed]]:
-    """Rows that share a kernel: those of a library by themselves, what needs none together."""
+    """Rows that share a kernel: those of a library, or of several; what needs none together."""
     together: dict[tuple[str, ...], list[Placed]] = {}
     for placed in rows:
         row = placed.row
         if row.alone:
             yield [placed]
         else:
-            together.setdefault((row.group,) if row.needs else (), []).append(placed)
+            shared = next((names for names in _TOGETHER if row.group in names), (row.group,))
+            together.setdefault(shared if row.needs else (), []).append(placed)
     for batch in together.values():
         for start in range(0, len(batch), _BATCH):
             yield batch[start : start + _BATCH]
