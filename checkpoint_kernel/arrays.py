@@ -158,7 +158,7 @@ def _reduce_view(array: Any, writeable: bool, numpy: Any) -> Any:
         if not (root.flags.c_contiguous or root.flags.f_contiguous):
             return None
         offset = array.ctypes.data - root.ctypes.data
-    elif isinstance(root.base, memoryview) and root.base.c_contiguous:
+    elif isinstance(root.base, memoryview) and root.base.c_contiguous and not _of_cython(root.base):
         root = root.base
         offset = array.ctypes.data - numpy.frombuffer(root, numpy.uint8).ctypes.data
     else:
@@ -166,6 +166,11 @@ def _reduce_view(array: Any, writeable: bool, numpy: Any) -> Any:
     if offset + low < 0 or offset + high > root.nbytes:
         return None
     return (rebuild.view, (root, offset, *layout))
+
+
+def _of_cython(view: memoryview) -> bool:
+    """Over memory that Cython code holds, by an object that cannot be pickled."""
+    return type(view.obj).__name__ in ("_memoryviewslice", "memoryview")
 
 
 def _map_behind(root: Any) -> Any:

@@ -145,6 +145,22 @@ def cursor(connection: Any, arraysize: int, row_factory: Any) -> Any:
     return made
 
 
+def cursor_over(
+    connection: Any, arraysize: int, row_factory: Any, names: list[str], rows: list[Any]
+) -> Any:
+    """A cursor that has rows to give, of which these are the names of the columns."""
+    made = cursor(connection, arraysize, row_factory)
+    quoted = [name.replace('"', '""') for name in names]
+    if not rows:
+        made.execute("SELECT {} WHERE 0".format(", ".join(f'NULL AS "{name}"' for name in quoted)))
+        return made
+    columns = ", ".join(f'column{n} AS "{name}"' for n, name in enumerate(quoted, 1))
+    values = ", ".join([f"({', '.join('?' * len(names))})"] * len(rows))
+    cells = [cell for one in rows for cell in one]
+    made.execute(f"SELECT {columns} FROM (VALUES {values})", cells)
+    return made
+
+
 _descriptions: dict[tuple[str, ...], Any] = {}  # cursors, which know the names of columns
 
 
@@ -206,6 +222,15 @@ def compressed(module: str, path: str, device: int, inode: int, mode: str, posit
         raise rebuild.NotThere(f"another file is at {path} now")
     made = importlib.import_module(module).open(path, mode)
     made.seek(position)
+    return made
+
+
+def http_connection(cls: Any) -> Any:
+    """One that has nothing but the default timeout."""
+    import socket
+
+    made = cls.__new__(cls)
+    made.timeout = getattr(socket, "_GLOBAL_DEFAULT_TIMEOUT", None)
     return made
 
 

@@ -24,7 +24,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import class_parts, kinds, reducers_errors, reducers_weak
+from . import class_parts, kinds, rebuild_places, reducers_errors, reducers_places, reducers_weak
 from . import rebuild as rebuild_all
 from . import rebuild_builtin as rebuild
 
@@ -176,7 +176,10 @@ def _codec(info: codecs.CodecInfo) -> Any:
 
 
 def _context_variable(variable: contextvars.ContextVar[Any]) -> Any:
-    """With its default, and its value in the context of the main thread."""
+    """By name, if a library has it; else with its default, and its value in the context of the
+    main thread."""
+    if (place := reducers_places.module_of(variable)) is not None:
+        return (rebuild_places.library_variable, place)
     default: tuple[Any, ...] = ()
     try:
         default = (contextvars.Context().run(variable.get),)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from . import rebuild_standard
+from . import open_files, rebuild_standard, used_up
 from .refusals import Refusal, Refused, type_name
 from .registry import Partly, named_reduction
 
@@ -128,7 +128,7 @@ def _converts(cursor: sqlite3.Cursor, table: str, column: str, declared: str) ->
 
 
 def reduce_cursor(obj: sqlite3.Cursor) -> Any:
-    """sqlite3.Cursor: one that has no rows to give."""
+    """sqlite3.Cursor: with the rows that it has yet to give, of which there are not many."""
     import sqlite3
 
     connection = obj.connection
@@ -136,9 +136,30 @@ def reduce_cursor(obj: sqlite3.Cursor) -> Any:
         on_disk = bool(_files(connection))
     except sqlite3.ProgrammingError:
         on_disk = True
-    if on_disk or obj.description is not None:
+    if on_disk or (obj.description is not None and not open_files.in_snapshot()):
         raise _refused(obj, "a cursor ends with its connection", "connection.cursor()")
-    return (rebuild_standard.cursor, (connection, obj.arraysize, obj.row_factory))
+    if obj.description is None:
+        return (rebuild_standard.cursor, (connection, obj.arraysize, obj.row_factory))
+    names = [name for name, *_ in obj.description]
+    factory, rows = used_up.once(obj, lambda: (obj.row_factory, _rest(obj)))
+    cells = [cell for row in rows or () for cell in row]
+    if rows is None or not {type(cell) for cell in cells} <= _STORED:
+        raise _refused(obj, "a cursor with many rows ends with its connection", "execute it again")
+    arguments = (connection, obj.arraysize, factory, names, rows)
+    return (rebuild_standard.cursor_over, arguments)
+
+
+# SQLite takes so many values in one statement (SQLITE_MAX_VARIABLE_NUMBER since 3.32).
+_VALUES: Final = 32_000
+_STORED: Final = frozenset({type(None), int, float, str, bytes})
+
+
+def _rest(cursor: sqlite3.Cursor) -> list[tuple[Any, ...]] | None:
+    """What the snapshot process' copy of a cursor has yet to give; None if that is too much."""
+    cursor.row_factory = None
+    most = _VALUES // len(cursor.description)
+    rows = cursor.fetchmany(most + 1)
+    return rows if len(rows) <= most else None
 
 
 def reduce_row(obj: sqlite3.Row) -> Any:

@@ -157,9 +157,16 @@ def reduce_socket(obj: Any) -> Any:
 
 def reduce_http(obj: Any) -> Any:
     """http.client.HTTPConnection: it connects by itself when it is used next."""
-    return _instance(
-        obj, sock=None, _HTTPConnection__response=None, _HTTPConnection__state="Idle", _buffer=[]
-    )
+    import socket
+
+    fresh: dict[str, Any] = {
+        "sock": None, "_HTTPConnection__response": None, "_HTTPConnection__state": "Idle",
+        "_buffer": [],
+    }  # fmt: skip
+    state = {**vars(obj), **fresh}
+    if obj.timeout is getattr(socket, "_GLOBAL_DEFAULT_TIMEOUT", None):
+        del state["timeout"]  # known by identity
+    return (rebuild_standard.http_connection, (type(obj),), state)
 
 
 def reduce_https(obj: Any) -> Any:

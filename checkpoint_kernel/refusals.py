@@ -70,7 +70,6 @@ _FRAME = Refusal(_RUNNING.reason, "keep its text: `traceback.format_exc()`")
 _SOCKET = Refusal("a network connection ends with its process", "connect again", bound=True)
 _CONNECTION = Refusal("a database connection ends with its process", "connect again", bound=True)
 _HASH = Refusal("the state of a digest cannot be read", "hash the data again")
-_TABLE = Refusal("it does not tell what it reads or writes", "make it again: csv.reader(f)")
 _SHARED = Refusal("it is shared with processes that end with this one", "make a new one")
 _FILE = Refusal("an open file ends with its process", "open it again")
 _PROCESS = Refusal("it stands for a running process or thread", "start it again")
@@ -114,10 +113,9 @@ _BY_NAME: dict[tuple[str, str], Refusal] = {
     ("zmq", "Socket"): _SOCKET,
     ("zmq", "Context"): _SOCKET,
     ("http.client", "HTTPConnection"): _SOCKET,
-    ("_csv", "Reader"): _TABLE,
-    ("_csv", "Writer"): _TABLE,
     ("_hashlib", "HASH"): _HASH,
     ("_hashlib", "HMAC"): _HASH,
+    ("hmac", "HMAC"): _HASH,
     ("_blake2", "blake2b"): _HASH,
     ("_blake2", "blake2s"): _HASH,
     ("ssl", "SSLContext"): Refusal("its certificates cannot be read", "make a new one"),

@@ -138,8 +138,13 @@ def of(
 
 @functools.lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
-    """A variable's, an attribute's, a key's or an environment variable's."""
-    return _SECRET.match(name.lower()) is not None or is_token_name(name)
+    """A variable's, an attribute's, a key's or an environment variable's.
+
+    Not a `credential_provider`: that says where secrets are.
+    """
+    lower = name.lower()
+    secret = _SECRET.match(lower) is not None and not lower.endswith("_provider")
+    return secret or is_token_name(name)
 
 
 @functools.lru_cache(maxsize=4096)

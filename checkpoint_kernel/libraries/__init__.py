@@ -15,6 +15,7 @@ from . import (
     learning,
     markup,
     others,
+    parquet,
     refused,
     tables,
     torch_objects,
@@ -22,6 +23,6 @@ from . import (
 )
 
 __all__ = [
-    "arrays", "databases", "drawing", "images", "learning", "markup", "others", "refused",
-    "tables", "torch_objects", "widgets",
+    "arrays", "databases", "drawing", "images", "learning", "markup", "others", "parquet",
+    "refused", "tables", "torch_objects", "widgets",
 ]  # fmt: skip

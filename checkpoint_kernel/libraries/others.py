@@ -1,4 +1,4 @@
-"""Reducers for requests, shapely, tqdm, functions that pydantic validates, and contexts.
+"""Reducers for requests, shapely, tqdm, sympy, functions that pydantic validates, and contexts.
 
 A context of `contextlib.contextmanager` is what many libraries give: pandas.option_context.
 """
@@ -123,3 +123,11 @@ def set_template(template: Any, attributes: dict[str, Any]) -> None:
 
 
 named_reduction("jinja2.environment", "Template", reduce_template, subclasses=True)
+
+
+def reduce_group(group: Any) -> Any:
+    """A permutation group of sympy: its own pickling keeps the generators and no attributes."""
+    return (type(group), tuple(group.generators))
+
+
+named_reduction("sympy.combinatorics.perm_groups", "PermutationGroup", reduce_group)

@@ -1,11 +1,12 @@
-"""Reducers for polars and pyarrow: what their own pickling refuses."""
+"""Reducers for polars, pyarrow and readers of pandas: what their own pickling refuses."""
 
 from __future__ import annotations
 
+import io
 import sys
-from typing import Any
+from typing import Any, Final
 
-from checkpoint_kernel import open_files, rebuild
+from checkpoint_kernel import open_files, rebuild, used_up
 from checkpoint_kernel.refusals import Refusal, Refused, type_name
 from checkpoint_kernel.registry import named, named_reduction
 
@@ -95,6 +96,35 @@ named_reduction("pyarrow.lib", "MemoryMappedFile", reduce_file)
 named_reduction("pyarrow.lib", "OSFile", reduce_file)
 
 
+# What is in no file is saved up to this.
+_STREAM_BYTES: Final = 64 << 20
+
+
+def reduce_buffer_stream(stream: Any) -> Any:
+    """A stream into memory: with what was written to it; to look at that closes it."""
+    return (load_buffer_stream, (used_up.once(stream, lambda: _written(stream)),))
+
+
+def _written(stream: Any) -> bytes:
+    if stream.closed or not open_files.in_snapshot() or stream.tell() > _STREAM_BYTES:
+        reason = "what was written to it cannot be looked at"
+        raise Refused(type_name(stream), Refusal(reason, "keep its getvalue()"))
+    content: bytes = stream.getvalue().to_pybytes()
+    return content
+
+
+def load_buffer_stream(content: bytes) -> Any:
+    """`pyarrow.BufferOutputStream`, to be written on."""
+    import pyarrow
+
+    made = pyarrow.BufferOutputStream()
+    made.write(content)
+    return made
+
+
+named_reduction("pyarrow.lib", "BufferOutputStream", reduce_buffer_stream)
+
+
 def save_tensor(tensor: Any) -> tuple[Any, Any]:
     """Its memory as an array."""
     return (tensor.to_numpy(), tensor.dim_names)
@@ -123,3 +153,44 @@ def load_options(data: bytes) -> Any:
 
 named("pyarrow.lib", "Tensor", save_tensor, load_tensor)
 named("pyarrow._compute", "FunctionOptions", save_options, load_options, subclasses=True)
+
+
+def reduce_csv_reader(reader: Any) -> Any:
+    """pandas' reader of a CSV file in chunks, where pandas has opened the file: begun again."""
+    again = "read again, with skiprows"
+    handle = _opened_by(reader)
+    if handle is None:
+        raise Refused(type_name(reader), Refusal("it is closed, or reads no file itself", again))
+    place = open_files.place_of(handle.fileno())
+    facts = None if place.path is None else same_file.facts_of(place.path)
+    if facts is None or facts["inode"] != place.inode:
+        raise Refused(type_name(reader), Refusal("its file has no name any more", again))
+    state = (reader.orig_options, reader.engine, reader._engine_specified, reader._currow)
+    return (rebuild.or_stub, (load_csv_reader, type_name(reader), again, facts, *state))
+
+
+def _opened_by(reader: Any) -> Any:
+    handles = reader.handles
+    if handles is None or handles.is_wrapped or handles.compression["method"] is not None:
+        return None
+    for handle in handles.created_handles:
+        if type(handle) in (io.BufferedReader, io.TextIOWrapper) and not handle.closed:
+            return handle
+    return None
+
+
+def load_csv_reader(
+    facts: dict[str, Any], options: dict[str, Any], engine: str, specified: bool, rows: int
+) -> Any:
+    """`pandas.read_csv` with a chunk size, which has read so many rows: they are read again."""
+    from pandas.io.parsers.readers import TextFileReader
+
+    path = same_file.check(facts, unwritten=True)
+    # An engine that pandas chose by itself may have been a second choice.
+    made = TextFileReader(path, engine if specified else None, **options)
+    if rows and not rebuild.trying:
+        made.read(rows)
+    return made
+
+
+named_reduction("pandas.io.parsers.readers", "TextFileReader", reduce_csv_reader)

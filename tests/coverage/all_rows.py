@@ -14,10 +14,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import same_class
 from row import Row
 
 _HERE = Path(__file__).parent
-_BATCH = 150  # rows in one kernel at most
+_BATCH = 200  # rows in one kernel at most
+# Libraries that are used together anyway, and small ones. A kernel costs seconds.
+_TOGETHER = (
+    ("numpy", "pandas", "scipy", "sklearn"),
+    ("requests", "bs4", "lxml", "pydantic", "attrs", "jinja2", "tqdm", "shapely", "networkx",
+     "sympy"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,9 @@ def everything() -> tuple[Placed, ...]:
     rows = [row for module in modules for row in module.ROWS]
     twice = [title for title, number in Counter(row.title for row in rows).items() if number > 1]
     assert not twice, f"rows of the same title: {twice}"
+    titles = {row.title for row in rows}
+    unknown = [one for pair in same_class.OTHERWISE.items() for one in pair if one not in titles]
+    assert not unknown, f"rows that are not there: {unknown}"
     return tuple(Placed(row, f"c{number:03d}") for number, row in enumerate(rows))
 
 
@@ -62,14 +72,15 @@ def _is_installed(name: str) -> bool:
 
 
 def batches(rows: Iterable[Placed]) -> Iterator[list[Placed]]:
-    """Rows that share a kernel: those of a library by themselves, what needs none together."""
+    """Rows that share a kernel: those of a library, or of several; what needs none together."""
     together: dict[tuple[str, ...], list[Placed]] = {}
     for placed in rows:
         row = placed.row
         if row.alone:
             yield [placed]
         else:
-            together.setdefault((row.group,) if row.needs else (), []).append(placed)
+            shared = next((names for names in _TOGETHER if row.group in names), (row.group,))
+            together.setdefault(shared if row.needs else (), []).append(placed)
     for batch in together.values():
         for start in range(0, len(batch), _BATCH):
             yield batch[start : start + _BATCH]

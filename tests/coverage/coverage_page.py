@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 
 import all_rows
+import same_class
 from all_rows import Placed
 from coverage_run import Outcome
 
@@ -51,7 +52,7 @@ def text(
 ) -> str:
     """The whole page. `peers`: by tool, what went wrong with each row; empty where nothing did."""
     ran = [placed for placed in rows if placed.row.title in outcomes]
-    parts = [_HEAD, f"**{totals(rows, outcomes)}.**\n"]
+    parts = [_HEAD, f"**{totals(rows, outcomes)}.**\n", _in_other_states(outcomes)]
     summary = []
     for tool, wrong in peers.items():
         good = sum(not wrong[placed.row.title] for placed in ran)
@@ -65,6 +66,23 @@ def text(
         needs = sorted({name for placed in left for name in all_rows.missing(placed.row)})
         parts.append(f"Not run: {len(left)} rows that need {', '.join(needs)}.\n")
     return "\n".join(part for part in parts if part)
+
+
+def _in_other_states(outcomes: dict[str, Outcome]) -> str:
+    states = [title for title in same_class.OTHERWISE if _comes_back_otherwise(title, outcomes)]
+    back = sum(outcome.kind == "back" for outcome in outcomes.values())
+    number = len(outcomes) - len(states)
+    return (
+        f"{len(states)} of those named are of a class that comes back in another state, which "
+        f"their reason names; without these rows it is {back} of {number} "
+        f"({_percent(back, number)}).\n"
+    )
+
+
+def _comes_back_otherwise(title: str, outcomes: dict[str, Outcome]) -> bool:
+    other = same_class.OTHERWISE.get(title)
+    kinds = [outcomes[one].kind for one in (title, other) if one in outcomes]
+    return kinds == ["named", "back"]
 
 
 def _summary(
@@ -101,6 +119,9 @@ def _group(
         theirs = ["no" if wrong[title] else "yes" for wrong in peers.values()]
         kind = outcome.kind if outcome.kind in ("back", "named") else outcome.kind.upper()
         reason = outcome.detail.splitlines()[0] if outcome.detail else outcome.partly
+        reason = reason.partition("; made in In[")[0].partition(" made in In[")[0]
+        if _comes_back_otherwise(title, outcomes):
+            reason += f" (back: {same_class.OTHERWISE[title]})"
         lines.append(_line(title, "partly" if outcome.partly else kind, *theirs, reason))
     return "\n".join(lines) + "\n"
 

@@ -97,13 +97,16 @@ ROWS = (
         expect="back" if sys.version_info < (3, 14) else "named"),
     _row("functools.reduce's result, a callable sum", "import functools, operator\n"
          "NAME = functools.reduce(lambda f, g: lambda x: g(f(x)), [abs, float, str])", "assert NAME(-2) == '2.0'"),
-    _running("generator", "def NAME_g():\n    yield 1\n    yield 2\nNAME = NAME_g(); next(NAME)"),
-    _running("generator not begun", "NAME = (i for i in range(3))"),
-    _running("asynchronous generator", "async def NAME_g():\n    yield 1\nNAME = NAME_g()"),
-    _running("coroutine", "async def NAME_c(): return 1\nNAME = NAME_c()"),
+    _running("generator, begun", "def NAME_g():\n    yield 1\n    yield 2\nNAME = NAME_g(); next(NAME)"),
+    _row("generator not begun", "NAME_k = [1]\ndef NAME_g(a, /, *rest, b=2, **more):\n    yield a, rest, b, more\n    yield NAME_k\nNAME = NAME_g([0], 1, x=5)",
+         "assert next(NAME) == ([0], (1,), 2, {'x': 5}) and next(NAME) is NAME_k"),
+    _row("generator expression not begun", "NAME_l = [1, 2]; NAME = (i * 2 for i in NAME_l)", "NAME_l.append(3); assert list(NAME) == [2, 4, 6]"),
+    _row("asynchronous generator not begun", "async def NAME_g(x):\n    yield x\nNAME = NAME_g([1])", "try: NAME.asend(None).send(None)\nexcept StopIteration as NAME_end: assert NAME_end.value == [1]"),
+    _running("asynchronous generator, begun", "async def NAME_g():\n    yield 1\n    yield 2\nNAME = NAME_g()\ntry: NAME.asend(None).send(None)\nexcept StopIteration: pass"),
+    _row("coroutine not awaited", "async def NAME_c(x): return x + 1\nNAME = NAME_c(1)", "try: NAME.send(None)\nexcept StopIteration as NAME_end: assert NAME_end.value == 2"),
     _running("frame", "import sys\nNAME = sys._getframe()"),
     Row("generator inside an object, which is back", "iterators",
-        "class NAME_C: pass\nNAME = NAME_C(); NAME.rows = (i for i in range(3)); NAME.n = 5",
+        "class NAME_C: pass\nNAME = NAME_C(); NAME.rows = (i for i in range(3)); next(NAME.rows); NAME.n = 5",
         "assert NAME.n == 5 and isinstance(NAME, NAME_C)\n"
         "import checkpoint_kernel.stub as NAME_stub\n"
         "try: next(NAME.rows)\nexcept NAME_stub.NotBackError as NAME_why: assert 'running code' in str(NAME_why)\n"

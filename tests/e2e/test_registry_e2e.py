@@ -24,6 +24,7 @@ memory.execute('insert into t values (1)'); memory.commit()
 disk = sqlite3.connect(db)
 class Trainer: pass
 trainer = Trainer(); trainer.epoch, trainer.rows, trainer.db = 3, (n for n in range(9)), disk
+next(trainer.rows)
 err = sys.stderr
 """
 REGISTRATION = """\

@@ -304,7 +304,7 @@ class TestPartsOfObjects:
         notebook = made(
             "class Trainer:\n    pass\n"
             "trainer = Trainer(); trainer.epoch = 3; trainer.rows = (i for i in range(3))\n"
-            "trainer.same = trainer.rows"
+            "next(trainer.rows); trainer.same = trainer.rows"
         )
         partition = notebook.partition()
         assert partition.skipped == []
@@ -318,7 +318,9 @@ class TestPartsOfObjects:
             next(trainer.rows)
 
     def test_it_is_named_again_when_it_is_saved_again(self) -> None:
-        first = made("x = [i for i in range(2)]; y = {'g': (i for i in x)}").partition()
+        first = made(
+            "x = [i for i in range(2)]; y = {'g': (i for i in x)}; next(y['g'])"
+        ).partition()
         second = load(first).partition()
         assert second.partly == first.partly
         assert isinstance(load(second).main["y"]["g"], Stub)
@@ -333,8 +335,9 @@ class TestPartsOfObjects:
 
     def test_a_closure_and_a_default_may_hold_a_stub(self) -> None:
         notebook = made(
-            "def outer():\n    g = (i for i in range(3))\n    return lambda: next(g)\n"
-            "f = outer()\ndef h(g=(i for i in range(3)), x=1): return x"
+            "def outer():\n    g = (i for i in range(3)); next(g)\n    return lambda: next(g)\n"
+            "f = outer()\ng = (i for i in range(3)); next(g)\n"
+            "def h(g=g, x=1): return x\ndel g"
         )
         partition = notebook.partition()
         assert sorted(one.name for one in partition.partly) == ["f", "h"]
@@ -346,7 +349,7 @@ class TestPartsOfObjects:
     def test_a_class_may_have_a_lock_and_hold_a_stub(self) -> None:
         notebook = made(
             "import threading\nclass C:\n    lock = threading.Lock()\n"
-            "    ticks = (i for i in range(3))\nc = C()"
+            "    ticks = (i for i in range(3)); next(ticks)\nc = C()"
         )
         partition = notebook.partition()
         assert [one.name for one in partition.partly] == ["C"]
@@ -355,7 +358,7 @@ class TestPartsOfObjects:
             assert type(back["c"]) is back["C"]
 
     def test_of_variables_that_share_only_the_one_with_the_part_is_named(self) -> None:
-        notebook = made("shared = []\na = [shared]\nb = [shared, (i for i in a)]")
+        notebook = made("shared = []\na = [shared]\nb = [shared, (i for i in a)]; next(b[1])")
         for together in ((), [("a", "b", "shared")]):
             partition = units.partition(
                 notebook.variables, notebook.main, {}, lambda _: None, together=together
@@ -365,7 +368,7 @@ class TestPartsOfObjects:
             assert back["b"][0] is back["a"][0]
 
     def test_what_uses_its_part_at_once_is_not_saved_and_named(self) -> None:
-        found = skipped("x = {'rows': map(str, (i for i in range(3)))}; good = 1")
+        found = skipped("x = {'rows': map(str, (i for i in range(3)))}; next(x['rows']); good = 1")
         assert found.keys() == {"x"}
         assert found["x"].reason.startswith("it holds a generator, which cannot be saved")
 
@@ -375,7 +378,7 @@ class TestPartsOfObjects:
         monkeypatch.setattr(units, "_TRIED_BYTES", 0)
         tried: list[bool] = []
         monkeypatch.setattr(pickling, "try_to_load", lambda *_: tried.append(True))
-        notebook = made("x = [(i for i in [])]")
+        notebook = made("x = [(i for i in [1])]; next(x[0])")
 
         def partition(**how: Any) -> units.Partition:
             return units.partition(notebook.variables, notebook.main, {}, lambda _: None, **how)

@@ -96,7 +96,7 @@ def test_the_nearest_registration_wins_and_the_type_itself_before_its_parents(
 
 def test_a_users_reducer_wins_over_our_refusal_and_over_a_type_that_was_seen_before() -> None:
     notebook = Notebook()
-    notebook.run("import fractions\nbad = (i for i in range(3))")
+    notebook.run("import fractions\nbad = (i for i in range(3)); next(bad)")
     notebook.run("third = fractions.Fraction(1, 3)")
     assert reasons(notebook).keys() == {"bad"}
     assert kinds.known[Fraction] == kinds.ATOMIC

@@ -95,10 +95,13 @@ class TestOneBadVariableCostsItself:
     @pytest.mark.parametrize(
         ("cell", "reason"),
         [
-            ("bad = (i for i in range(3))", "position is inside running code"),
+            ("bad = (i for i in range(3)); next(bad)", "position is inside running code"),
             ("import socket; bad = socket.socket()", "network connection"),
             ("import os; bad = open(os.pipe()[0])", "it leads to a pipe"),
-            ("bad = {'deep': map(str, (i for i in ()))}", "it holds a generator"),
+            (
+                "bad = {'deep': map(str, (i for i in 'a'))}; next(bad['deep'])",
+                "it holds a generator",
+            ),
             ("class B:\n def __reduce__(self): raise ValueError('no')\nbad = B()", "no"),
             ("class B:\n def __reduce__(self): raise SystemExit\nbad = B()", "SystemExit"),
             ("class B:\n def __reduce__(self): return 3\nbad = B()", "saving it failed"),
@@ -118,13 +121,13 @@ class TestOneBadVariableCostsItself:
     def test_two_that_share_with_the_bad_one_still_share_with_each_other(
         self, notebook: Notebook
     ) -> None:
-        notebook.run("shared = []\nbad = [shared, map(str, (i for i in ()))]")
+        notebook.run("shared = []\nbad = [shared, map(str, (i for i in 'a'))]; next(bad[1])")
         notebook.run("a = [shared]; b = [shared]; del shared")
         again = notebook.reborn().main
         assert again["a"][0] is again["b"][0]
 
     def test_what_needs_an_unsavable_class_is_not_saved_either(self, notebook: Notebook) -> None:
-        notebook.run("class C:\n    rows = map(str, (i for i in ()))\nc = C()")
+        notebook.run("class C:\n    rows = map(str, (i for i in 'a')); next(rows)\nc = C()")
         reasons = {skipped.name: skipped.reason for skipped in notebook.partition().skipped}
         assert "generator" in reasons["C"]
         assert reasons["c"] == "it needs C, which could not be saved"
@@ -374,7 +377,7 @@ class TestTogether:
         assert again["b"][0] is again["a"]
 
     def test_one_that_cannot_be_saved_any_more_costs_only_itself(self, notebook: Notebook) -> None:
-        notebook.run("a = [1]; b = (i for i in a)")
+        notebook.run("a = [1]; b = (i for i in a); next(b)")
         partition = self.partition(notebook, ("a", "b"))
         assert [skipped.name for skipped in partition.skipped] == ["b"]
         assert load(partition).main["a"] == [1]
