@@ -66,11 +66,11 @@ def killed_while_saving(start: Start, seconds: float, **given: Any) -> tuple[Vic
 
 @pytest.mark.vm
 def test_a_checkpoint_that_is_nearly_done_when_the_kernel_dies_is_committed(start: Start) -> None:
-    victim, _ = killed_while_saving(start, seconds=1.0)
+    victim, _ = killed_while_saving(start, seconds=0.5)  # its code runs twice
     assert "slow" in names(victim)
     plan = victim.restart(now=True)
     assert plan.kind == "restore"
-    assert victim.run("assert slow.seconds == 1.0")["content"]["status"] == "ok"
+    assert victim.run("assert slow.seconds == 0.5")["content"]["status"] == "ok"
 
 
 def test_a_snapshot_process_that_takes_too_long_is_ended_after_its_grace(start: Start) -> None:
