@@ -92,6 +92,7 @@ class Facts:
     surroundings: interactive_state.Seen | None = None
     own_modules: own_modules.Known | None = None
     slow: frozenset[str] = frozenset()  # variables that are waited for
+    dares: bool = False  # to save them untried
     observed: Observed = field(default_factory=Observed)
     hidden: dict[str, Any] | None = None  # names that are the shell's own; None: as it says
 
@@ -123,6 +124,7 @@ class Checkpointer:
         self._facts: Facts | None = None
         self._in_hand: list[str] = []  # variables that the child is pickling
         self._idle = hung.Watch()  # of the child, while it pickles
+        self._dares = False
         self._slow: frozenset[str] = frozenset()  # variables that took too long to be waited for
         self._alive = False
         self._committed: dict[str, Any] | None = None
@@ -339,6 +341,7 @@ class Checkpointer:
             exclude=self._session.settings.exclude,
             include=self._session.settings.include,
             slow=self._slow,
+            dares=self._dares,
             keep=self._session.settings.keep,
             root=Path(self._session.notebook_directory).parent,
             store_limit_bytes=self._session.settings.store_limit_bytes,
@@ -585,6 +588,7 @@ class Checkpointer:
             if not self.finish(deadline):
                 break
             before, self.settled.trouble = self.settled.count, None
+            self._dares = bool(self._slow)
             if not self.take(reason, position):
                 break
             if self.finish(deadline) and self.settled.count > before:
@@ -593,6 +597,7 @@ class Checkpointer:
                     break
             if self.settled.trouble is not None:
                 break
+        self._dares = False
         return saved
 
 
@@ -638,7 +643,7 @@ def write(
         selected.roots, shell.user_ns, facts.known_bad, progress, facts.position.in_call,
         facts.proved.together, hold, interruptible,
         {(one.name, one.type) for one in facts.template.partly}, selected.rules,
-        units.Trying(facts.slow, trying) if forks else None,
+        units.Trying(facts.slow, facts.dares, trying) if forks else None,
     )  # fmt: skip
     if partition.fatal or partition.costly:
         report(fatal=partition.fatal, costly=partition.costly, killed=partition.killed)

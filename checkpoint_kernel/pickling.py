@@ -238,9 +238,20 @@ class _Reductions:
         if key is not None:
             self._needs.add(key)
             return ("definition", key)
-        if kinds.saved_by_value(obj):
+        if kinds.saved_by_value(obj) and self._class_elsewhere(obj) is None:
             self._saw(obj)
         return None
+
+    def _class_elsewhere(self, method: Any) -> Any:
+        """The notebook class that a function is a method of, if that class is in another unit."""
+        if type(method) is not types.FunctionType:
+            return None
+        owner = self._main.get(method.__qualname__.rpartition(".")[0])
+        if not issubclass(type(owner), type):
+            return None
+        held = type.__dict__["__dict__"].__get__(owner).get(method.__name__)
+        held = held.__func__ if type(held) is staticmethod else held
+        return owner if held is method and self._definitions.key_of(owner) is not None else None
 
     def _reduce(self, obj: Any) -> Any:
         cls = type(obj)
@@ -296,6 +307,9 @@ class _Reductions:
     def _reduce_function(self, function: types.FunctionType) -> Any:
         if not kinds.saved_by_value(function):
             return NotImplemented
+        owner = self._class_elsewhere(function)
+        if owner is not None:
+            return (getattr, (owner, function.__name__))
         closure = function.__closure__
         # Cells are made empty and filled by the function's state, after it is memoized:
         # a recursive closure would otherwise never end.

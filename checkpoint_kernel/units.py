@@ -62,6 +62,7 @@ class Draft:
     in_band_bytes: int = arrays.IN_BAND_BYTES  # memory below this goes into the stream
     closed: bool = False  # nothing outside holds one of its objects (see `closed`)
     parts: list[Draft] = field(default_factory=list)  # what it was made of
+    guessed: bool = False  # the parts were taken together before anything was known of them
     runs_code: bool = False  # pickling it runs code of the user's
 
     @property
@@ -91,9 +92,11 @@ class _RunsCode(BaseException):
 
 @dataclass(frozen=True)
 class Trying:
-    """How what runs code of the user's is tried. `slow`: names that are waited for."""
+    """How what runs code of the user's is tried. `slow`: names that are waited for, or not tried
+    at all where `dares`: a checkpoint without them is committed, and time is short."""
 
     slow: Collection[str] = ()
+    dares: bool = False
     began: Callable[[list[str]], None] = lambda _: None  # is told which variables are in hand
 
 
@@ -315,7 +318,11 @@ class _Partitioner:
 
     def _try(self, trying: Trying) -> None:
         """Leave in the queue what can be pickled without harm."""
-        drafts = self._queue
+        drafts: list[Draft] = []
+        dared: list[Draft] = []
+        for draft in self._queue:
+            slow = any(name in trying.slow for name in draft.root)
+            (dared if slow and trying.dares else drafts).append(draft)
 
         def attempt(
             number: int, new_stream: Callable[[], io.BytesIO]
@@ -341,6 +348,7 @@ class _Partitioner:
                 self._queue.append(draft)
             else:
                 self._leave_out(draft, verdict, verdict.reason)
+        self._queue += dared
 
     def _leave_out(self, draft: Draft, verdict: trials.Verdict, reason: str) -> None:
         self._skip(draft, reason, verdict.remedy)
@@ -447,7 +455,7 @@ class _Partitioner:
         True if these were joined from the start, and are pickled one by one to tell.
         """
         assert draft.pickled is not None
-        if draft.parts:
+        if draft.guessed:
             draft.pickled = None
             self.forget()
             self._queue += draft.parts
@@ -499,7 +507,7 @@ class _Partitioner:
 
     def _postpone(self, draft: Draft) -> None:
         self.forget()
-        if draft.parts:  # most of them may be harmless
+        if draft.guessed:  # most of them may be harmless
             self._queue += draft.parts
         elif self._postponed is not None:
             draft.runs_code = True
@@ -616,7 +624,7 @@ def _joined(drafts: list[Draft], together: Iterable[Collection[str]]) -> list[Dr
             root = {name: value for part in parts.values() for name, value in part.root.items()}
             for oid in parts:
                 del left[oid]
-            draft = Draft("data", root, parts=list(parts.values()))
+            draft = Draft("data", root, parts=list(parts.values()), guessed=True)
             left[id(draft)] = draft
     return list(left.values())
 

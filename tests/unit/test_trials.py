@@ -216,6 +216,18 @@ class TestItComesLast:
         assert [one.name for one in partition.skipped] == ["once"]
         assert frozenset({"shared", "a"}) in names_of_units(partition)
 
+    def test_a_part_that_is_a_stub_and_an_object_that_is_shared_come_to_an_end(self) -> None:
+        notebook = Notebook()
+        notebook.run(
+            "import socket\nclass Client:\n    def __init__(self): self.sock = socket.socket()\n"
+            "    def __getstate__(self): return dict(vars(self))\n"
+            "client = Client(); registry = {'main': client}"
+        )
+        partition = notebook.partition()
+        assert partition.skipped == []
+        assert frozenset({"client", "registry"}) in names_of_units(partition)
+        assert {one.name for one in partition.partly} == {"client", "registry"}
+
     def test_arrays_that_are_pickled_already_are_as_they_were(self) -> None:
         def work(report: snapshot.Report) -> None:
             faulthandler.disable()  # as a kernel's: pytest's has a descriptor that is another's now

@@ -424,3 +424,17 @@ class TestObjectArrays:
     def test_a_stream_in_a_buffer_cannot_run_code(self) -> None:
         with pytest.raises(pickle.UnpicklingError, match="neither text nor a number"):
             rebuild.plain_objects(pickle.dumps([print]), (1,), False, True)
+
+
+def test_an_object_that_is_made_by_a_method_of_its_class_comes_back(notebook: Notebook) -> None:
+    notebook.run(
+        "class User:\n    def __init__(self, name): self.name = name\n"
+        "    def __reduce__(self): return (User.make, ('u:' + self.name,))\n"
+        "    @staticmethod\n    def make(text): return User(text[2:])\n"
+        "user = User('ann'); make = User.make; plain = User.__init__"
+    )
+    partition = notebook.partition()
+    back = load(partition).main
+    assert back["user"].name == "ann"
+    assert type(back["user"]) is back["User"]
+    assert back["make"] is back["User"].make
