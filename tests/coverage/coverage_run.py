@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,7 @@ KERNEL = "resilient-coverage"
 _CHECK_LIMIT_S = 10.0
 _MAKE_LIMIT_S = 120.0
 _SAVE_LIMIT_S = 300.0
+_AHEAD = 20  # cells
 
 # What became of a row. lost: missing and not named. broken: there, and does not work.
 Kind = Literal["back", "named", "lost", "broken", "error"]
@@ -70,8 +71,8 @@ class _Batch:
 
     def _make(self, notebook: Notebook) -> list[Placed] | None:
         made = []
-        for placed in self._batch:
-            result = _attempt(notebook, placed.make, _MAKE_LIMIT_S)
+        results = _all(notebook, [placed.make for placed in self._batch], _MAKE_LIMIT_S)
+        for placed, result in zip(self._batch, results, strict=False):
             if isinstance(result, str):
                 self._outcomes = {placed.row.title: Outcome("error", f"making it {result}")}
                 return None
@@ -92,6 +93,7 @@ class _Batch:
         notebook.kill_kernel()
         notice = _Named.of(notebook.run("pass").ok().text)
         after = _kinds(notebook)
+        there = []
         for placed in made:
             bound = [name for name in before if _belongs(name, placed.prefix)]
             gone = {name for name in bound if after.get(name) != "value"}
@@ -103,10 +105,12 @@ class _Batch:
             elif placed.prefix in gone:
                 self._end(placed, Outcome("named", notice.missing[placed.prefix]))
             else:
-                self._check(notebook, placed, notice)
+                there.append(placed)
+        results = _all(notebook, [placed.check for placed in there], _CHECK_LIMIT_S)
+        for placed, result in zip(there, results, strict=True):
+            self._checked(placed, result, notice)
 
-    def _check(self, notebook: Notebook, placed: Placed, notice: _Named) -> None:
-        result = _attempt(notebook, placed.check, _CHECK_LIMIT_S)
+    def _checked(self, placed: Placed, result: Result | str, notice: _Named) -> None:
         if isinstance(result, str):
             self._end(placed, Outcome("broken", f"its check {result}"))
         elif result.status != "ok":
@@ -131,10 +135,21 @@ def _where(silent: list[str], status: _Named, notice: _Named) -> str:
     return "; ".join(words)
 
 
-def _attempt(notebook: Notebook, code: str, limit_s: float) -> Result | str:
-    """Run a cell; in words what it did instead of ending. The kernel answers again after it."""
-    deaths = notebook.deaths_seen
-    cell = notebook.start(code)
+def _all(notebook: Notebook, codes: Sequence[str], limit_s: float) -> Iterator[Result | str]:
+    """Run cells, as if one after the other, and send some ahead: to wait for each costs more."""
+    waiting = list(codes)
+    while waiting:
+        deaths = notebook.deaths_seen
+        ahead = [notebook.start(code, stop_on_error=False) for code in waiting[:_AHEAD]]
+        for cell in ahead:
+            waiting.pop(0)
+            yield _ended(notebook, cell, deaths, limit_s)
+            if notebook.deaths_seen > deaths:  # the others are lost with the kernel
+                break
+
+
+def _ended(notebook: Notebook, cell: str, deaths: int, limit_s: float) -> Result | str:
+    """Wait for a cell; in words what it did instead of ending. The kernel answers after it."""
     try:
         result = notebook.finish(cell, limit_s)
     except AssertionError:

@@ -17,7 +17,7 @@ def _layer(made: str, given: str) -> Row:
     run = f"out = NAME({given})\nout = out[0] if isinstance(out, tuple) else out\n"
     return _torch(
         f"nn.{name}",
-        f"torch.manual_seed(0)\nNAME = nn.{made}.eval()\n{run}NAME_was = out.detach()",
+        f"torch.manual_seed(0)\nNAME = nn.{made}.eval()\n{run}NAME_was = out.detach()\ndel out",
         f"{run}assert torch.equal(out, NAME_was)\nout.sum().backward()\n"
         "assert all(p.grad is not None for p in NAME.parameters())",
     )

@@ -61,8 +61,11 @@ def test_a_checkpoint_says_which_cell_made_what_it_cannot_save(
 ) -> None:
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     shell = interactive.new_shell()
-    interactive.run(shell, "x = 1", "gen = (i for i in 'ab')  # once", "api_key = 'hunter2'")
+    interactive.run(
+        shell, "x = 1", "gen = (i for i in 'ab'); next(gen)  # once", "api_key = 'hunter2'"
+    )
     saved = interactive.save(shell, interactive.new_store(tmp_path))
     made: dict[str, Skipped] = {one.name: one for one in saved.skipped}
-    assert (made["gen"].made_in, made["gen"].made_by) == (2, "gen = (i for i in 'ab')  # once")
+    made_by = "gen = (i for i in 'ab'); next(gen)  # once"
+    assert (made["gen"].made_in, made["gen"].made_by) == (2, made_by)
     assert (made["api_key"].made_in, made["api_key"].made_by) == (3, None), "no secret in a line"
