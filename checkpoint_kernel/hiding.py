@@ -109,14 +109,14 @@ def dump(
         if hide.left(stream) or (search_texts and hiding.rules.found_in(stream)):
             observer.forget()
             raise Unsavable("text", _TWICE)
-        _see_that_it_loads(pickled, main, definitions, observer)
-    partly = [
-        _named(name, part.value, part.reason)
-        for name, search in searches.items()
-        for part in search.parts
-        if hide is not None and hide.was_hit(part)  # and not in what is saved by its name
-    ]
+    partly = []
     if hide is not None:
+        if hide.was_blind:
+            _see_that_it_loads(pickled, main, definitions, observer)
+        for name, search in searches.items():
+            hit = filter(hide.was_hit, search.parts)  # and not in what is saved by its name
+            once = {id(part.value): part for part in reversed(list(hit))}
+            partly += [_named(name, p.value, p.reason) for p in reversed(once.values())]
         partly += [_named(name, obj, why) for name in watched for obj, why in hide.met]
     partly += [_named(name, root[name], _TOO_LARGE, _PERHAPS) for name in unfinished]
     return pickled, list(dict.fromkeys(partly))
@@ -212,6 +212,11 @@ class _Hide:
         hidden = {position: part for position, part in held.items() if position in among}
         self._hit |= {(id(holder), position) for position in hidden}
         return {position: _fields(p.value, p.reason) for position, p in hidden.items()}
+
+    @property
+    def was_blind(self) -> bool:
+        """Whether something was hidden that may be an argument of whoever makes the object."""
+        return bool(self._hit_anywhere or self.met)
 
     def was_hit(self, part: Part) -> bool:
         return _place(part) in self._hit or id(part.value) in self._hit_anywhere

@@ -40,6 +40,7 @@ _PLAIN: Final = frozenset(
      types.ModuleType}
 )  # fmt: skip
 _TEXTS: Final = (str, bytes, bytearray)
+_PASSED_OVER: Final = frozenset({list, tuple, set, frozenset})  # if they hold nothing but such
 _LONGEST: Final = 1 << 20  # bytes that are looked at as text
 _CHECKED_EVERY: Final = 256  # objects, between looks at the clock
 # What these hold is told by the garbage collector, for asking them may run code of others.
@@ -68,7 +69,10 @@ def parts(value: Any, rules: Rules) -> list[Part]:
 
 def has_parts(value: Any) -> bool:
     """Whether there is anything to search in an object."""
-    return type(value) not in _PLAIN and not issubclass(type(value), _TEXTS)
+    cls = type(value)
+    if cls in _PLAIN or issubclass(cls, _TEXTS):
+        return False
+    return cls not in _PASSED_OVER or not _PLAIN.issuperset(map(type, value))
 
 
 class Search:
@@ -125,6 +129,8 @@ class Search:
                 self._text(key, part)
             elif is_wrapped(cls):
                 self.parts.append(Part(part, None, f"a {name_of(cls)} is a secret"))
+            elif cls in _PASSED_OVER and _PLAIN.issuperset(map(type, part)):
+                continue  # numbers, by the million perhaps
             elif id(part) not in seen:
                 seen.add(id(part))
                 if isinstance(key, str) and cls in (tuple, list) and is_secret_name(key):
@@ -156,6 +162,7 @@ def _why(key: Any, part: Any, rules: Rules) -> str | None:
     return rules.in_text(text)
 
 
+@functools.lru_cache(maxsize=256)
 def _under(key: str) -> str:
     return f"text under {key!r} looks like a secret"
 
@@ -177,10 +184,7 @@ def _items(value: Any) -> Iterator[_Item]:
     cls = type(value)
     if cls is dict:
         return iter(value.items())
-    if cls is list or cls is tuple or cls is set or cls is frozenset:
-        # Numbers by the million are passed over by C.
-        if len(value) > 16 and frozenset(map(type, value)) <= _PLAIN:
-            return iter(())
+    if cls in _PASSED_OVER:
         return _pair(value) if cls is tuple and len(value) == 2 else ((None, p) for p in value)
     return _others(value, cls)
 

@@ -312,14 +312,18 @@ class TestSaving:
         assert back.user == "admin"
         assert saved.partly.keys() == {"M"}
 
-    def test_an_object_that_uses_the_secret_when_it_is_loaded_is_left_out(
-        self, tmp_path: Path
-    ) -> None:
-        saved = Saved(
-            tmp_path,
+    @pytest.mark.parametrize(
+        "cell",
+        [
             "class R:\n    def __init__(self, p): self.password = p; self.n = len(p)\n"
             "    def __reduce__(self): return (R, (self.password,))\nr = R('hunter2')",
-        )
+            "import enum\nR = enum.Enum('R', {'PASSWORD': 'hunter2'}); r = R.PASSWORD",
+        ],
+    )
+    def test_an_object_that_uses_the_secret_when_it_is_loaded_is_left_out(
+        self, tmp_path: Path, cell: str
+    ) -> None:
+        saved = Saved(tmp_path, cell)
         assert saved.skipped.keys() == {"r"}
         assert "a secret" in saved.skipped["r"]
 
