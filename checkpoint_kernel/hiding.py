@@ -106,7 +106,7 @@ def dump(
         hide = _Hide(hide.parts if hide is not None else [], hiding.rules, left, texts)
         pickled = pickling.dump(*given, hide)
         stream = bytes_of(pickled)
-        if hide.left(stream) or (search_texts and hiding.rules.found_in(stream)):
+        if hide.still_in(stream) or (search_texts and hiding.rules.found_in(stream)):
             observer.forget()
             raise Unsavable("text", _TWICE)
     partly = []
@@ -222,11 +222,23 @@ class _Hide:
         return _place(part) in self._hit or id(part.value) in self._hit_anywhere
 
     def left(self, stream: bytes) -> list[Part]:
-        """Parts that were met in no place where they were looked for, and yet are in a stream."""
+        """Parts that were met in no place where they were looked for, and perhaps are in a stream.
+
+        Those of definitions are in other units.
+        """
         missed = [part for part in self.parts if not self.was_hit(part)]
         if len(missed) > _MOST_LOOKED_FOR:
             return missed
         return [part for part in missed if (text := _bytes_of(part.value)) and text in stream]
+
+    def still_in(self, stream: bytes) -> bool:
+        """Whether one is there, in a copy. A short text may be there by chance."""
+        missed = [part for part in self.parts if not self.was_hit(part)]
+        return any(
+            secrets_rules.is_telling(secrets_rules.text_of(part.value) or "")
+            and _bytes_of(part.value) in stream
+            for part in missed[:_MOST_LOOKED_FOR]
+        )
 
 
 def _fields(obj: Any, reason: str) -> pickling.Instead:

@@ -86,13 +86,14 @@ class Search:
         self._seen = {id(root)}
         self._current: Iterator[_Item] = iter(())
         self._count = 0
+        self._given_up = False
         self.done = False
 
     def go_on(self, limit_s: float) -> None:
         """Search for some seconds of this thread's CPU time more. `done`: to the end."""
         until = time.thread_time() + limit_s
         try:
-            while not self.done:
+            while not (self.done or self._given_up):
                 if not self._look(until):
                     return
                 if self._queue:
@@ -101,6 +102,7 @@ class Search:
                     # A reference left here would say that somebody else holds the object.
                     self.done, self._seen, self._current = True, set(), iter(())
         except RuntimeError:  # a container was changed by another thread meanwhile
+            self._given_up = True
             self._queue.clear()
             self._current = iter(())
 

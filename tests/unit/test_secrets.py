@@ -338,3 +338,18 @@ class TestSaving:
             "numbers = [[{'x': [i]}] for i in range(3000)]",
         )
         assert saved.partly == {"rows": "it is too large to be searched for secrets to the end"}
+
+    def test_functions_with_secrets_are_no_reason_to_refuse_who_holds_them(
+        self, tmp_path: Path
+    ) -> None:
+        saved = Saved(
+            tmp_path,
+            "def f(password='a'): ...\nfs = [f]",
+            "def make():\n    def g(password='hunter-2-hunter'): ...\n    return g\n"
+            "many = [make() for _ in range(300)]",
+        )
+        assert saved.skipped == {}
+        assert not saved.holds("hunter-2-hunter")
+        back = saved.back()
+        assert back["fs"] == [back["f"]]
+        assert len(back["many"]) == 300
