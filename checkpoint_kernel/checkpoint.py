@@ -649,7 +649,7 @@ def write(
         report(fatal=partition.fatal, costly=partition.costly, killed=partition.killed)
     frames = locals_unit.drafts(
         facts.position.frames, shell.user_ns, partition, facts.bad_frames,
-        lambda names: progress(names, locals_unit.HANG_LIMIT_S), selected.rules,
+        lambda names: progress(names, locals_unit.HANG_LIMIT_S), partition.rules,
     )  # fmt: skip
     report(unit=[])
     limit(snapshot.DEADLINE_S)

@@ -16,7 +16,7 @@ import os
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol
 
@@ -380,21 +380,76 @@ class _DillPickler(_Reductions, dill.Pickler):  # type: ignore[misc]
         return self._reduce(obj)
 
 
-# What to write instead of an object: the fields of a Stub, or None.
-Hide = Callable[[Any], tuple[str, str, str] | None]
+Instead = tuple[str, str, str]  # the fields of a Stub
+
+
+class Hide(Protocol):
+    """Says what to write instead of an object, or None."""
+
+    watched: set[int]  # ids of objects to ask about
+    texts: bool  # ask about every text
+
+    def instead_of(self, obj: Any) -> Instead | None: ...
+
+    def inside(self, holder: Any, among: Container[Any]) -> dict[Any, Instead]:
+        """Of a function's positional defaults by position, of a class's attributes by name."""
+
+
+class _Instead:
+    """Stands in a state for what is hidden there, and nowhere else."""
+
+    def __init__(self, fields: Instead) -> None:
+        self.fields = fields
+
+
+_PLAIN_ATOMS: Final = frozenset({int, float, bool, type(None)})
+_MOST_TEXTS: Final = frozenset({str, bytes})
 
 
 class _Hiding:
-    """For units with parts that are not to be saved. Costs a call for every object."""
+    """For units with parts that are not to be saved. Costs little for any other object."""
 
     _hide: Hide
 
     def persistent_id(self, obj: Any) -> tuple[str, ...] | None:
-        hidden = self._hide(obj)
-        if hidden is not None:
-            return ("stub", *hidden)
+        cls = type(obj)
+        if cls in _PLAIN_ATOMS:
+            return None
+        hide = self._hide
+        if id(obj) in hide.watched or (
+            hide.texts and (cls is str or issubclass(cls, (str, bytes, bytearray)))
+        ):
+            hidden = hide.instead_of(obj)
+            if hidden is not None:
+                return ("stub", *hidden)
+        if cls in _MOST_TEXTS:
+            return None
+        if cls is _Instead:
+            return ("stub", *obj.fields)
         found: tuple[str, ...] | None = super().persistent_id(obj)  # type: ignore[misc]
         return found
+
+    def _reduce_function(self, function: types.FunctionType) -> Any:
+        reduced = super()._reduce_function(function)  # type: ignore[misc]
+        if reduced is NotImplemented:
+            return reduced
+        fields = reduced[2]["fields"]
+        defaults = fields["__defaults__"] or ()
+        if hidden := self._hide.inside(function, range(len(defaults))):
+            fields["__defaults__"] = tuple(
+                _Instead(hidden[position]) if position in hidden else value
+                for position, value in enumerate(defaults)
+            )
+        return reduced
+
+    def _reduce_class(self, cls: type) -> Any:
+        reduced = super()._reduce_class(cls)  # type: ignore[misc]
+        # As cloudpickle has it; where it is not so, the texts are hidden wherever they are.
+        match reduced:
+            case (_, _, (dict() as attributes, _), *_):
+                hidden = self._hide.inside(cls, attributes)
+                attributes.update({name: _Instead(hidden[name]) for name in hidden})
+        return reduced
 
 
 class _HidingFastPickler(_Hiding, _FastPickler):

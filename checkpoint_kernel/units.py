@@ -27,6 +27,7 @@ from . import (
     own_code,
     pickling,
     reducers_builtin,
+    secrets_search,
     shield,
     spool,
     trials,
@@ -133,6 +134,7 @@ class Partition:
     costly: dict[str, str] = field(default_factory=dict)  # variables that fail after long
     undecided: list[str] = field(default_factory=list)  # not tried to the end
     killed: int = 0  # processes that tried something, by SIGKILL
+    rules: Rules = _NO_RULES  # the texts of secrets that were found are known to them
 
 
 def partition(
@@ -177,7 +179,7 @@ class _Partitioner:
         trying: Trying | None,
     ) -> None:
         self._main = main
-        self._rules = rules
+        self._hiding = hiding.Hiding(rules)
         self._trying = trying
         self._postponed: list[Draft] | None = []  # None: code of the user's may run
         self._order: healing.Order | None = None
@@ -271,7 +273,9 @@ class _Partitioner:
         together: Iterable[Collection[str]],
     ) -> Partition:
         self._count_bindings(roots, known_bad)
-        self._queue = _joined(self._first_drafts(roots, known_bad), together)
+        first = self._first_drafts(roots, known_bad)
+        self._look_for_secrets(first)
+        self._queue = _joined(first, together)
         self._postponed = [draft for draft in self._queue if draft.runs_code]
         self._queue = [draft for draft in self._queue if not draft.runs_code]
         self._pickle_queue()
@@ -298,8 +302,16 @@ class _Partitioner:
         partly += [one for one in dict.fromkeys(self._partly) if one.name in saved]
         return Partition(
             units, self._skipped, where, _Known(usable), identities, self._missed, partly,
-            self._fatal, self._costly, self._undecided, self._killed,
+            self._fatal, self._costly, self._undecided, self._killed, self._hiding.rules,
         )  # fmt: skip
+
+    def _look_for_secrets(self, drafts: list[Draft]) -> None:
+        """Before any is pickled: a text found in one is a secret in all of them."""
+        for draft in drafts:
+            value = next(iter(draft.root.values()))
+            if secrets_search.has_parts(value):
+                self._progress(sorted(draft.root))
+                self._hiding.look_into(draft.root, value)
 
     def _pickle_queue(self) -> None:
         while self._queue:
@@ -414,12 +426,12 @@ class _Partitioner:
         self._objects, self._again, self._open = [], {}, False
         try:
             draft.pickled, without = hiding.dump(
-                draft.root, self._main, self, self, self._rules, draft.in_band_bytes, new_stream
+                draft.root, self._main, self, self, self._hiding, draft.in_band_bytes, new_stream
             )
             if owned := self._owned_dicts(draft):
                 self.forget()
                 draft.pickled, without = hiding.dump(
-                    {**draft.root, **owned}, self._main, self, self, self._rules,
+                    {**draft.root, **owned}, self._main, self, self, self._hiding,
                     draft.in_band_bytes, new_stream, draft.root.values(),
                 )  # fmt: skip
                 self._open = True

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import interactive
 import pytest
 
-from checkpoint_kernel import restore, secrets_rules
+from checkpoint_kernel import hiding, restore, secrets_rules, secrets_search
 from checkpoint_kernel.secrets_rules import Rules
 from checkpoint_kernel.stub import NotBackError, Stub
 
@@ -86,7 +86,7 @@ class TestEnvironment:
 
 class TestInsideObjects:
     def reasons(self, value: object) -> list[str]:
-        return [part.reason for part in Rules().parts(value)]
+        return [part.reason for part in secrets_search.parts(value, Rules())]
 
     @pytest.mark.parametrize(
         "value",
@@ -247,3 +247,109 @@ class TestSaving:
         )
         assert not saved.holds(KEY)
         assert isinstance(saved.back()["c"].k, Stub)
+
+    @pytest.mark.parametrize(
+        "cell",
+        [
+            "class M:\n    password = '{}'",
+            "class M:\n    def f(self, host, password='{}'): return password",
+            "def f(password='{}'): return password",
+            "def f(host, *, password='{}'): return password",
+            "def make(password): return lambda: password\nf = make('{}')",
+            "class R:\n    def __init__(self, p): self.password = p\n"
+            "    def __reduce__(self): return (R, (self.password,))\nr = R('{}')",
+            "import types; n = types.SimpleNamespace(password='{}')",
+            "import types; n = types.MappingProxyType({{'password': '{}'}})",
+            "import collections\nT = collections.namedtuple('T', 'user password')\n"
+            "t = T('me', '{}')",
+            "from typing import NamedTuple\n"
+            "class T(NamedTuple):\n    user: str; password: str = '{}'\nt = T('me')",
+            "import functools; p = functools.partial(print, password='{}')",
+            "import collections; d = collections.deque([{{'password': '{}'}}])",
+            "import enum\nclass E(enum.Enum):\n    PASSWORD = '{}'\n    OTHER = 'x'\n"
+            "e = E.PASSWORD",
+            "pairs = [('password', '{}'), ('user', 'me')]",
+            "class P:\n    @staticmethod\n    def f(password='{}'): ...",
+            "class S:\n    __slots__ = ('password',)\ns = S(); s.password = '{}'",
+            "rows = [{{'n': [i]}} for i in range(8000)]; rows.append({{'password': '{}'}})",
+            "a = {{'password': '{}'}}\nclass H:\n    def __init__(self, x): self.x = x\n"
+            "h = H(['see ' + a['password']])",
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("text", ["hunter-2-hunter", "sh0rt"])
+    def test_no_kind_of_object_keeps_a_secret_in_silence(
+        self, tmp_path: Path, cell: str, text: str
+    ) -> None:
+        if text == "sh0rt" and "'see '" in cell:
+            pytest.skip("part of a text")
+        saved = Saved(tmp_path, cell.format(text))
+        assert not saved.holds(text)
+        assert saved.partly or saved.skipped
+        saved.back()
+
+    def test_each_of_many_rows_is_saved_without_its_secret(self, tmp_path: Path) -> None:
+        saved = Saved(
+            tmp_path, "rows = [{'n': i, 'password': f'pass-of-{i}'} for i in range(6000)]"
+        )
+        assert not saved.holds("pass-of-")
+        assert saved.partly.keys() == {"rows"}
+        rows = saved.back()["rows"]
+        assert [row["n"] for row in rows] == list(range(6000))
+
+    def test_a_function_keeps_its_other_defaults_and_the_names_of_its_parameters(
+        self, tmp_path: Path
+    ) -> None:
+        saved = Saved(tmp_path, "def f(user='password', password='password'): return user")
+        f = saved.back()["f"]
+        assert f() == "password"
+        assert isinstance(f.__defaults__[1], Stub)
+        assert f.__code__.co_varnames == ("user", "password")
+
+    def test_a_class_whose_attribute_is_left_out_keeps_the_others(self, tmp_path: Path) -> None:
+        saved = Saved(tmp_path, "class M:\n    password = 'admin'\n    user = 'admin'\nm = M()")
+        back = saved.back()["m"]
+        assert isinstance(type(back).password, Stub)
+        assert back.user == "admin"
+        assert saved.partly.keys() == {"M"}
+
+    @pytest.mark.parametrize(
+        "cell",
+        [
+            "class R:\n    def __init__(self, p): self.password = p; self.n = len(p)\n"
+            "    def __reduce__(self): return (R, (self.password,))\nr = R('hunter2')",
+            "import enum\nR = enum.Enum('R', {'PASSWORD': 'hunter2'}); r = R.PASSWORD",
+        ],
+    )
+    def test_an_object_that_uses_the_secret_when_it_is_loaded_is_left_out(
+        self, tmp_path: Path, cell: str
+    ) -> None:
+        saved = Saved(tmp_path, cell)
+        assert saved.skipped.keys() == {"r"}
+        assert "a secret" in saved.skipped["r"]
+
+    def test_what_is_too_large_to_be_searched_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for limit in ("LIMIT_S", "_LIMIT_S"):
+            monkeypatch.setattr(hiding, limit, 0.0)
+        saved = Saved(
+            tmp_path,
+            "rows = [[{'x': [i]}] for i in range(3000)] + [{'password': 'hunter2'}]",
+            "numbers = [[{'x': [i]}] for i in range(3000)]",
+        )
+        assert saved.partly == {"rows": "it is too large to be searched for secrets to the end"}
+
+    def test_functions_with_secrets_are_no_reason_to_refuse_who_holds_them(
+        self, tmp_path: Path
+    ) -> None:
+        saved = Saved(
+            tmp_path,
+            "def f(password='a'): ...\nfs = [f]",
+            "def make():\n    def g(password='hunter-2-hunter'): ...\n    return g\n"
+            "many = [make() for _ in range(300)]",
+        )
+        assert saved.skipped == {}
+        assert not saved.holds("hunter-2-hunter")
+        back = saved.back()
+        assert back["fs"] == [back["f"]]
+        assert len(back["many"]) == 300
