@@ -142,6 +142,8 @@ class _Rebuild:
             return
         source = self._source()
         found = self._plan(source)
+        if found.steps:
+            self._still_there()
         print(_origin(source) + rebuild_plan.shown(found), flush=True)
         if not found.steps:
             raise UsageError(f"no cell makes {listed(self._names)}")
@@ -153,12 +155,12 @@ class _Rebuild:
             if result is None or not result.success:
                 raise UsageError(_stopped(cell, result, chosen[at + 1 :]))
         if chosen:
-            print(self._said(chosen))
+            print(self._said(chosen, [name for name in self._names if found.makes(name)]))
 
     def _list(self) -> None:
         checkpointer = self._kernel.checkpointer
         newest = None if checkpointer is None else checkpointer.settled.newest
-        lines = not_back(self._kernel.missing())
+        lines = not_back(self._kernel.unsaid())
         lines += not_back([] if newest is None else newest.skipped, "not saved")
         print("\n".join([USAGE, *lines]))
 
@@ -252,9 +254,15 @@ class _Rebuild:
         print("Nothing has been run.")
         return False
 
-    def _said(self, chosen: Sequence[Cell]) -> str:
+    def _still_there(self) -> None:
+        """Nobody need make again what has not gone."""
+        there = [n for n in self._names if namespace.is_there(self._shell.user_ns, n)]
+        if there:
+            print(f"There at present, and made anew if you run this: {listed(there)}")
+
+    def _said(self, chosen: Sequence[Cell], names: Sequence[str]) -> str:
         lines = []
-        for name in self._names:
+        for name in names:
             try:
                 value = namespace.value_of(self._shell.user_ns, name)
             except KeyError:
@@ -308,7 +316,7 @@ def _stopped(cell: Cell, result: Any, left: Sequence[Cell]) -> str:
     error = None if result is None else result.error_in_exec or result.error_before_exec
     said = f"In[{cell.number}] raised {type(error).__name__}" if error else "it was broken off"
     rest = listed(f"In[{one.number}]" for one in left)
-    return f"stopped: {said}; {f'not run: {rest}' if rest else 'it was the last one'}"
+    return f"stopped: {said}" + (f"; not run: {rest}" if rest else "")
 
 
 def _looked_up(value: Any) -> frozenset[str]:

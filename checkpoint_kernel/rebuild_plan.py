@@ -6,6 +6,7 @@ user and running are `rebuild_command`'s.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -222,7 +223,7 @@ class _Planner:
                 self.need(inner, before, by, at)
             return
         why = f"makes {name}, which In[{by}] needs"
-        if self.make(name, before, why, before if at is None else at):
+        if self.make(name, before, why, before if at is None else at) or hasattr(builtins, name):
             return
         stars = [cell for cell in self.cells if cell.effects.stars and cell.number < before]
         if stars:
