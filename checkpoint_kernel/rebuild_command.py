@@ -142,8 +142,7 @@ class _Rebuild:
             return
         source = self._source()
         found = self._plan(source)
-        if found.steps:
-            self._still_there()
+        print(_there(self._shell.user_ns, filter(found.makes, self._names)), end="")
         print(_origin(source) + rebuild_plan.shown(found), flush=True)
         if not found.steps:
             raise UsageError(f"no cell makes {listed(self._names)}")
@@ -189,11 +188,13 @@ class _Rebuild:
         return own
 
     def _candidates(self, everything: list[Manifest]) -> Iterable[Manifest]:
-        """Checkpoints that know the names: the newest, then the one that would be restored."""
+        """Checkpoints that know the names: the newest of each line, newest first; then the one
+        that would be restored. One that only goes on naming them may lack their cells."""
         wanted = set(self._names)
         knowing = [m for m in everything if wanted <= {*m.names, *(s.name for s in m.skipped)}]
         default = self._kernel.default_checkpoint(everything)
-        found = [*knowing[-1:], *([] if default is None else [default])]
+        of_lines = sorted({m.line: m for m in knowing}.values(), key=lambda m: -m.seq)
+        found = [*of_lines, *([] if default is None else [default])]
         return {m.id: m for m in found}.values()
 
     def _history_of(self, checkpoint: Manifest, killed: dict[str, str]) -> Source | None:
@@ -254,12 +255,6 @@ class _Rebuild:
         print("Nothing has been run.")
         return False
 
-    def _still_there(self) -> None:
-        """Nobody need make again what has not gone."""
-        there = [n for n in self._names if namespace.is_there(self._shell.user_ns, n)]
-        if there:
-            print(f"There at present, and made anew if you run this: {listed(there)}")
-
     def _said(self, chosen: Sequence[Cell], names: Sequence[str]) -> str:
         lines = []
         for name in names:
@@ -303,6 +298,13 @@ class _Again:
 
     def _running(self) -> int:
         return len(self._kernel.shell.history_manager.input_hist_parsed) - 1
+
+
+def _there(live: dict[str, Any], names: Iterable[str]) -> str:
+    """Nobody need make again what has not gone."""
+    there = [name for name in names if namespace.is_there(live, name)]
+    are, them = ("is", "it") if len(there) == 1 else ("are", "them")
+    return f"{listed(there)} {are} there: this would make {them} anew.\n" if there else ""
 
 
 def _origin(source: Source) -> str:

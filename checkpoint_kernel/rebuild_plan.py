@@ -353,7 +353,7 @@ def shown(found: Plan) -> str:
     if found.steps:
         count = len(found.steps)
         which = "This cell makes" if count == 1 else f"These {count} cells, in this order, make"
-        lines.append(f"{which} {listed(found.names)}:")
+        lines.append(f"{which} {listed(filter(found.makes, found.names))}:")
     for step in found.steps:
         lines += ["", f"In[{step.cell.number}]  {'; '.join(step.why)}"]
         if step.sets:

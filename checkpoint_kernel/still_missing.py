@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from . import locals_unit, namespace
@@ -26,6 +27,16 @@ class StillMissing:
         """What the restore at this start has not brought back."""
         self._entries = {one.name: one for one in missing if not locals_unit.is_frame(one.name)}
         self._stubs = {n for n in self._entries if namespace.identity(live, n) is not None}
+
+    def restored_by_hand(self, missing: Iterable[NotRestored], live: dict[str, Any]) -> None:
+        """Likewise, of another session: its outputs and cells have other numbers."""
+        found = {
+            one.name: replace(one, made_in=None, made_by=None)
+            for one in missing
+            if one.name.isidentifier() and one.name != "In"
+        }
+        self._entries = {**self._entries, **found}
+        self._stubs |= {n for n in found if namespace.identity(live, n) is not None}
 
     def now(self, live: dict[str, Any]) -> list[NotRestored]:
         """What is missing still."""

@@ -78,16 +78,16 @@ def remedy(case: Case) -> str:
     """The sentence."""
     if case.cause == "hung" and case.verdict.kind == "death":
         return "It stays in its checkpoint: `%checkpoint restore NAME` tries it again."
-    if case.cause in _COMPILED and case.is_restoring:
-        return (
-            "No line of yours ran: what was being loaded stays in its checkpoint, and `%checkpoint "
-            "restore NAME` tries it again, in a process of its own first."
-        )
     for fits, sentence in _RULES:
         if fits(case):
             found = sentence(case) if callable(sentence) else sentence
             if found:
                 return found
+    if case.cause in _COMPILED and case.is_restoring:
+        return (
+            "No line of yours ran: what was being loaded stays in its checkpoint, and `%checkpoint "
+            "restore NAME` tries it again, in a process of its own first."
+        )
     return _PLAIN.get(case.cause, "Run `jupyter checkpoint doctor`.")
 
 

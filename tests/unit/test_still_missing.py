@@ -84,6 +84,16 @@ def test_a_stub_that_is_deleted_is_not_missing(still: StillMissing, live: dict[s
     assert "db" not in [one.name for one in still.not_saved(live)]
 
 
+def test_after_a_restore_by_hand_variables_are_named_without_cells_of_before(
+    live: dict[str, Any],
+) -> None:
+    still = StillMissing()
+    still.restored_by_hand((GEN, *OTHERS), live)
+    assert names(still, live) == ["gen", "db"]
+    (one,) = still.not_saved(live)
+    assert (one.name, one.reason, one.made_in, one.made_by) == ("gen", "it runs", None, None)
+
+
 def test_a_checkpoint_names_what_is_missing_with_its_reason(tmp_path: Path) -> None:
     shell, store = interactive.new_shell(), interactive.new_store(tmp_path)
     interactive.run(shell, "x = 1; h = (i for i in range(3))")
