@@ -8,7 +8,7 @@ from typing import Any
 import interactive
 import pytest
 
-from checkpoint_kernel import manifest
+from checkpoint_kernel import manifest, restore, trials
 from checkpoint_kernel.session import NotRestored
 from checkpoint_kernel.still_missing import StillMissing
 from checkpoint_kernel.stub import Stub
@@ -105,3 +105,11 @@ def test_a_checkpoint_names_what_is_missing_with_its_reason(tmp_path: Path) -> N
     assert [one.name for one in saved.skipped] == ["gen", "h"]
     assert saved.skipped[0] == lost[0]
     assert saved.skipped[1].type == "generator"
+
+
+def test_after_a_death_nothing_is_going_to_be_tried_again() -> None:
+    assert "it is tried again" in trials.UNDECIDED
+    assert restore._in_hindsight(trials.UNDECIDED) == (
+        "it took too long to be saved before the kernel ended"
+    )
+    assert restore._in_hindsight("it runs") == "it runs"
