@@ -61,6 +61,7 @@ from .manifest import LeftBehind, Manifest, Skipped
 from .observed import Observed
 from .safe_point import IDLE, Position
 from .session import Session
+from .still_missing import StillMissing
 from .store import Store
 from .touched import by_code
 
@@ -94,6 +95,7 @@ class Facts:
     slow: frozenset[str] = frozenset()  # variables that are waited for
     dares: bool = False  # to save them untried
     observed: Observed = field(default_factory=Observed)
+    missing: list[Skipped] = field(default_factory=list)  # since the restore
     hidden: dict[str, Any] | None = None  # names that are the shell's own; None: as it says
 
 
@@ -142,6 +144,7 @@ class Checkpointer:
         self.surroundings = interactive_state.Watch(shell)
         self.own_modules = own_modules.Tracker()
         self.observed = Observed()
+        self.still_missing = StillMissing()
         # As of now: what is hidden later (%pylab) is not made again by a new kernel.
         self._hidden = dict(shell.user_ns_hidden)
         self._staging = staging.Staging()
@@ -349,6 +352,7 @@ class Checkpointer:
             surroundings=self.surroundings.seen(inside),
             own_modules=self.own_modules.known(),
             observed=self.observed,
+            missing=self.still_missing.not_saved(self._shell.user_ns),
             hidden=self._hidden,
         )
 
@@ -658,8 +662,11 @@ def write(
     not_saved = [*registrations.said(partition.skipped), *lost]
     left_out = [*selected.skipped, *of_modules.skipped, *not_saved]
     made = _with_origin(facts, shell, left_out, {one.name for one in not_saved})
+    seen = {one.name for one in made}
+    missing = [one for one in facts.missing if one.name not in seen]
     skipped = sorted(
-        [*made, *changed.skipped, *frames.skipped, *state.skipped], key=lambda entry: entry.name
+        [*made, *missing, *changed.skipped, *frames.skipped, *state.skipped],
+        key=lambda entry: entry.name,
     )
     # What is carried over has the stubs that it had.
     names = {name for unit in carried for name in (*unit.names, *unit.hidden)}

@@ -22,10 +22,8 @@ from . import (
     doing,
     last_words,
     left_behind,
-    locals_unit,
     manifest,
     memory,
-    namespace,
     notice,
     restore,
     safe_point,
@@ -122,6 +120,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
                 self.shell, record, self._store, self.session_directory, self.recorder,
                 self.checkpointer.carry_over.adopt,
             )  # fmt: skip
+            self.checkpointer.still_missing.restored(self._report.not_restored, self.shell.user_ns)
             self.checkpointer.own_modules.restored(self._report.restored)
             if self._restored is not None:
                 self.checkpointer.observed.adopt(
@@ -331,6 +330,8 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
             number = len(self.shell.history_manager.input_hist_parsed) - 1
             failed = not result.success
             self.checkpointer.observed.ended(self.shell.user_ns, number, failed)
+            text = self.shell.history_manager.input_hist_parsed[number]
+            self.checkpointer.still_missing.cell_ended(self.shell.user_ns, text)
 
     def _changed(self) -> None:
         if self.checkpointer is not None and not self._switched_off:
@@ -382,7 +383,7 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     def status(self) -> str:
         """The text of `%checkpoint`."""
-        lines = [self._saved(), *not_back(self.missing())]
+        lines = [self._saved(), *not_back(self.unsaid())]
         if self.environment.trouble is not None:
             trouble = self.environment.trouble
             lines.append(f"What this session runs with is not on record: {trouble}")
@@ -393,13 +394,15 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
 
     def missing(self) -> list[NotRestored]:
         """Variables that the restore at this start could not bring back, and nobody has since."""
-        everything = () if self._report is None else self._report.not_restored
-        return [
-            entry
-            for entry in everything
-            if not locals_unit.is_frame(entry.name)
-            and not namespace.is_there(self.shell.user_ns, entry.name)
-        ]
+        if self.checkpointer is None:
+            return []
+        return self.checkpointer.still_missing.now(self.shell.user_ns)
+
+    def unsaid(self) -> list[NotRestored]:
+        """Of what is missing, what the newest checkpoint does not name as not saved."""
+        newest = None if self.checkpointer is None else self.checkpointer.settled.newest
+        named = set() if newest is None else {one.name for one in newest.skipped}
+        return [entry for entry in self.missing() if entry.name not in named]
 
     def _saved(self) -> str:
         checkpointer = self.checkpointer
@@ -456,7 +459,9 @@ class CheckpointKernel(IPythonKernel):  # type: ignore[misc]
         by_id = {m.id: m for m in everything}
         if plan.kind == "clean" and not self._by_hand and plan.checkpoint in by_id:
             return by_id[plan.checkpoint]
-        own = [m for m in everything if m.line == self.session_record.line] or everything
+        # An empty one stands for no line: what a clean start has offered may be before it.
+        full = [m for m in everything if m.names] or everything
+        own = [m for m in full if m.line == self.session_record.line] or full
         return own[-1] if own else None
 
     _by_hand: bool = False

@@ -115,6 +115,8 @@ class CheckpointMagics(Magics):  # type: ignore[misc]
                 checkpointer.left_behind, chosen, report, time.time()
             )
             checkpointer.observed.passes_over(self.shell.user_ns, report.restored)
+            if not names:
+                checkpointer.still_missing.restored_by_hand(report.not_restored, self.shell.user_ns)
         if not names:
             self._kernel.restored_by_hand()
         left = [] if names else [name for name in chosen.names if name.startswith("Out[")]

@@ -45,23 +45,41 @@ def not_back(missing: Iterable[Missing], what: str = "not back") -> list[str]:
     """All that is missing, by type and reason, with how it was made and the way back."""
     lines = []
     for group in grouped(missing):
-        first = group[0]
         made = [entry for entry in group if entry.made_in is not None]
-        known = len(made) == len(group)
-        remedy = None if known and first.remedy == AGAIN else first.remedy
-        line = f"{what}: {listed(entry.name for entry in group)} ({first.type}): {first.reason}"
-        line += f"; {remedy}" if remedy else ""
-        if len(group) == 1 and known:
-            lines.append(f"{line}; {_made(first)} - %checkpoint rebuild {first.name}")
-            continue
-        lines.append(line)
+        rest = [entry for entry in group if entry.made_in is None]
+        if rest:
+            remedy = f"; {rest[0].remedy}" if rest[0].remedy else ""
+            lines.append(f"{what}: {_names(rest)} {_why(rest[0])}{remedy}")
         if made:
-            cells: dict[int, list[str]] = {}
-            for entry in made:
-                cells.setdefault(entry.made_in or 0, []).append(entry.name)
-            where = [f"In[{number}] ({listed(cells[number])})" for number in sorted(cells)]
-            lines.append(f"  made in {', '.join(where)} - %checkpoint rebuild NAME")
+            lines += _by_cell(made, what)
     return lines
+
+
+def _by_cell(group: list[Missing], what: str) -> list[str]:
+    """Of one group, where the cells are known; each name once."""
+    first = group[0]
+    why = _why(first) + (f"; {first.remedy}" if first.remedy and first.remedy != AGAIN else "")
+    if len(group) == 1:
+        return [f"{what}: {first.name} {why}; {_made(first)} - %checkpoint rebuild {first.name}"]
+    cells: dict[int, list[Missing]] = {}
+    for entry in group:
+        cells.setdefault(entry.made_in or 0, []).append(entry)
+    if len(cells) == 1:
+        made = f"made in In[{first.made_in}] - %checkpoint rebuild NAME"
+        return [f"{what}: {_names(group)} {why}; {made}"]
+    where = ", ".join(f"In[{number}] ({_names(cells[number])})" for number in sorted(cells))
+    return [
+        f"{what}: {len(group)} names {why}",
+        f"  made in {where} - %checkpoint rebuild NAME",
+    ]
+
+
+def _names(group: list[Missing]) -> str:
+    return listed(entry.name for entry in group)
+
+
+def _why(entry: Missing) -> str:
+    return f"({entry.type}): {entry.reason}"
 
 
 def _made(entry: Missing) -> str:

@@ -142,6 +142,7 @@ class _Rebuild:
             return
         source = self._source()
         found = self._plan(source)
+        print(_there(self._shell.user_ns, filter(found.makes, self._names)), end="")
         print(_origin(source) + rebuild_plan.shown(found), flush=True)
         if not found.steps:
             raise UsageError(f"no cell makes {listed(self._names)}")
@@ -153,12 +154,12 @@ class _Rebuild:
             if result is None or not result.success:
                 raise UsageError(_stopped(cell, result, chosen[at + 1 :]))
         if chosen:
-            print(self._said(chosen))
+            print(self._said(chosen, [name for name in self._names if found.makes(name)]))
 
     def _list(self) -> None:
         checkpointer = self._kernel.checkpointer
         newest = None if checkpointer is None else checkpointer.settled.newest
-        lines = not_back(self._kernel.missing())
+        lines = not_back(self._kernel.unsaid())
         lines += not_back([] if newest is None else newest.skipped, "not saved")
         print("\n".join([USAGE, *lines]))
 
@@ -187,11 +188,13 @@ class _Rebuild:
         return own
 
     def _candidates(self, everything: list[Manifest]) -> Iterable[Manifest]:
-        """Checkpoints that know the names: the newest, then the one that would be restored."""
+        """Checkpoints that know the names: the newest of each line, newest first; then the one
+        that would be restored. One that only goes on naming them may lack their cells."""
         wanted = set(self._names)
         knowing = [m for m in everything if wanted <= {*m.names, *(s.name for s in m.skipped)}]
         default = self._kernel.default_checkpoint(everything)
-        found = [*knowing[-1:], *([] if default is None else [default])]
+        of_lines = sorted({m.line: m for m in knowing}.values(), key=lambda m: -m.seq)
+        found = [*of_lines, *([] if default is None else [default])]
         return {m.id: m for m in found}.values()
 
     def _history_of(self, checkpoint: Manifest, killed: dict[str, str]) -> Source | None:
@@ -252,9 +255,9 @@ class _Rebuild:
         print("Nothing has been run.")
         return False
 
-    def _said(self, chosen: Sequence[Cell]) -> str:
+    def _said(self, chosen: Sequence[Cell], names: Sequence[str]) -> str:
         lines = []
-        for name in self._names:
+        for name in names:
             try:
                 value = namespace.value_of(self._shell.user_ns, name)
             except KeyError:
@@ -297,6 +300,13 @@ class _Again:
         return len(self._kernel.shell.history_manager.input_hist_parsed) - 1
 
 
+def _there(live: dict[str, Any], names: Iterable[str]) -> str:
+    """Nobody need make again what has not gone."""
+    there = [name for name in names if namespace.is_there(live, name)]
+    are, them = ("is", "it") if len(there) == 1 else ("are", "them")
+    return f"{listed(there)} {are} there: this would make {them} anew.\n" if there else ""
+
+
 def _origin(source: Source) -> str:
     if source.checkpoint is None:
         return ""
@@ -308,7 +318,7 @@ def _stopped(cell: Cell, result: Any, left: Sequence[Cell]) -> str:
     error = None if result is None else result.error_in_exec or result.error_before_exec
     said = f"In[{cell.number}] raised {type(error).__name__}" if error else "it was broken off"
     rest = listed(f"In[{one.number}]" for one in left)
-    return f"stopped: {said}; {f'not run: {rest}' if rest else 'it was the last one'}"
+    return f"stopped: {said}" + (f"; not run: {rest}" if rest else "")
 
 
 def _looked_up(value: Any) -> frozenset[str]:

@@ -6,6 +6,7 @@ user and running are `rebuild_command`'s.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -222,7 +223,7 @@ class _Planner:
                 self.need(inner, before, by, at)
             return
         why = f"makes {name}, which In[{by}] needs"
-        if self.make(name, before, why, before if at is None else at):
+        if self.make(name, before, why, before if at is None else at) or hasattr(builtins, name):
             return
         stars = [cell for cell in self.cells if cell.effects.stars and cell.number < before]
         if stars:
@@ -352,7 +353,7 @@ def shown(found: Plan) -> str:
     if found.steps:
         count = len(found.steps)
         which = "This cell makes" if count == 1 else f"These {count} cells, in this order, make"
-        lines.append(f"{which} {listed(found.names)}:")
+        lines.append(f"{which} {listed(filter(found.makes, found.names))}:")
     for step in found.steps:
         lines += ["", f"In[{step.cell.number}]  {'; '.join(step.why)}"]
         if step.sets:

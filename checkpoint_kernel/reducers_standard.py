@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from . import open_files, rebuild, rebuild_standard
 from .refusals import Refusal, Refused, type_name
-from .registry import Reduce, named_reduction
+from .registry import Partly, Reduce, named_reduction
 
 _WAITERS: Final = "whoever waits for it ends with the process"
 _PRIVATE_MAP: Final = 64 << 20
@@ -223,10 +223,11 @@ def reduce_system_random(obj: Any) -> Any:
 
 
 def reduce_stub(obj: Any) -> Any:
-    """What is not back is not saved either, and named again; unless a checkpoint still has it."""
+    """What is not back is not saved either, and named again; it says where it still is."""
+    why = Refused(obj._stub_what, Refusal(obj._stub_reason, obj._stub_remedy, bound=True))
     if obj._stub_checkpoint is not None:
-        return NotImplemented
-    raise Refused(obj._stub_what, Refusal(obj._stub_reason, obj._stub_remedy, bound=True))
+        return Partly(obj.__reduce__(), why)
+    raise why
 
 
 def reduce_struct(obj: Any) -> Any:

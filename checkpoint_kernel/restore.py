@@ -45,6 +45,7 @@ from . import (
     session,
     stand_ins,
     trial,
+    trials,
     with_care,
 )
 from .chunk_reader import useful_threads
@@ -455,7 +456,7 @@ def _report(
 ) -> RestoreReport:
     types = {name: t for unit in checkpoint.units for name, t in unit.types.items()}
     missing = [
-        NotRestored(s.name, s.type, s.reason, s.remedy, s.made_in, s.made_by)
+        NotRestored(s.name, s.type, _in_hindsight(s.reason), s.remedy, s.made_in, s.made_by)
         for s in checkpoint.skipped
         if not asked or s.name in asked
     ]
@@ -492,6 +493,12 @@ def _report(
         other_versions=outcome.other_versions,
         interactive=() if state is None else tuple(state.back),
     )
+
+
+def _in_hindsight(reason: str) -> str:
+    """Nothing is tried again of a kernel that has ended."""
+    too_long = "it took too long to be saved before the kernel ended"
+    return too_long if reason == trials.UNDECIDED else reason
 
 
 def _other_versions(

@@ -150,7 +150,7 @@ def _ladder(
     last = history[-1]
     tried, ended = last.session.plan, last.exit
     failed = tried.step + 1
-    told = _told(last, while_restoring=True)
+    told = _told(last, while_restoring=True) + _died_before(history)
     attempted = _by_id(tried.checkpoint, manifests)
     unit = ended.restoring_unit
     leave_out = tried.leave_out
@@ -213,14 +213,13 @@ def _offer(history: Sequence[Past], manifests: Sequence[Manifest]) -> Manifest |
 
     Clean starts that saved nothing are passed over: the day's work stays on offer.
     """
+    full = [m for m in manifests if m.names]
     for past in reversed(history):
-        of_line = [
-            m for m in manifests if past.session.id == m.session or past.session.line == m.line
-        ]
+        of_line = [m for m in full if past.session.id == m.session or past.session.line == m.line]
         if of_line:
             return of_line[-1]
     # More clean starts than are remembered: a checkpoint that is still kept is still on offer.
-    return manifests[-1] if manifests else None
+    return full[-1] if full else None
 
 
 def _before_cell(chosen: Manifest, manifests: Sequence[Manifest]) -> Manifest | None:
@@ -259,6 +258,18 @@ def _told(last: Past, while_restoring: bool = False) -> str:
     if while_restoring and ended.restore_done:
         when = " after its state had been restored and before a cell ran"
     return f"The kernel died{when}: {what}."
+
+
+def _died_before(history: Sequence[Past]) -> str:
+    """What the failed restores were for."""
+    for past in reversed(history[:-1]):
+        ended, was = past.exit, past.session.plan
+        if ended.kind != "death":
+            return ""
+        if was.kind != "restore" or not _counts_against_restore(ended):
+            what = headline(ended.cause, past.session.cap, ended.signal, ended.exit_code)
+            return f" Before that it had died: {what}."
+    return ""
 
 
 def _again(history: Sequence[Past]) -> str:

@@ -54,6 +54,12 @@ class Case:
         return self.verdict.cause or "unknown"
 
     @property
+    def is_restoring(self) -> bool:
+        """It died of what a restore was loading."""
+        flight = self.evidence.flight
+        return flight is not None and not flight.cells_started and flight.restoring_unit is not None
+
+    @property
     def cap(self) -> Cap | None:
         return self.evidence.session.cap
 
@@ -77,6 +83,11 @@ def remedy(case: Case) -> str:
             found = sentence(case) if callable(sentence) else sentence
             if found:
                 return found
+    if case.cause in _COMPILED and case.is_restoring:
+        return (
+            "No line of yours ran: what was being loaded stays in its checkpoint, and `%checkpoint "
+            "restore NAME` tries it again, in a process of its own first."
+        )
     return _PLAIN.get(case.cause, "Run `jupyter checkpoint doctor`.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 import types
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def save(
     known_bad: dict[str, Skipped] | None = None,
     exclude: tuple[str, ...] = (),
     include: tuple[str, ...] = (),
+    missing: Iterable[Skipped] = (),
 ) -> Manifest:
     """Take a checkpoint in this process, by the code that the snapshot process runs."""
     now = time.time()
@@ -55,7 +57,7 @@ def save(
     facts = Facts(
         template=template, position=position, known_bad=known_bad or {}, bad_frames={},
         exclude=exclude, include=include, keep=20, root=store.directory.parent,
-        store_limit_bytes=None,
+        store_limit_bytes=None, missing=list(missing),
     )  # fmt: skip
     checkpoint.write(facts, shell, store, lambda **_: None, lambda _: None)
     return store.manifests()[-1]

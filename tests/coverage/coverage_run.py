@@ -193,12 +193,18 @@ class _Named:
         found = _Named({}, {})
         for line in _unwrapped(text):
             if said := _SENTENCE.fullmatch(line):
-                for name in said["names"].split(", "):
+                for name in _names_in(said):
                     found.missing.setdefault(name, f"{said['type']}: {said['reason']}")
             elif said := _PARTLY.fullmatch(line):
                 for name in said["names"].split(", "):
                     found.partly.setdefault(name, said["reason"])
         return found
+
+
+def _names_in(said: re.Match[str]) -> list[str]:
+    if not re.fullmatch(r"\d+ names", said["names"]):
+        return said["names"].split(", ")
+    return [name for names in _BY_CELL.findall(said["reason"]) for name in names.split(", ")]
 
 
 def _unwrapped(text: str) -> list[str]:
@@ -215,5 +221,7 @@ def _unwrapped(text: str) -> list[str]:
 # `not back: a, b (lock): it belongs to threads of the process that died; run the cell again`
 _HOW = r"(?:not saved|not back|partly back|partly saved)"
 _SENTENCE = re.compile(rf"{_HOW}: (?P<names>[^():]+) \((?P<type>.*?)\): (?P<reason>\S.*)")
+# `not back: 2 names (lock): it belongs ... made in In[3] (a), In[4] (b) - %checkpoint rebuild NAME`
+_BY_CELL = re.compile(r"In\[\d+\] \((.+?)\)(?=, In\[| - )")
 # `partly back: a, b: their part of type lock is not back: ...`
 _PARTLY = re.compile(r"partly (back|saved): (?P<names>[^():]+): (?P<reason>\S.*)")

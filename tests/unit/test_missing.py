@@ -102,9 +102,25 @@ def test_one_name_comes_with_the_line_that_made_it_and_the_command() -> None:
 def test_several_names_come_with_their_cells() -> None:
     some = [Skipped(f"g{n}", "t", "it runs", "open it", made_in=n % 2 + 3) for n in (10, 9, 8)]
     assert not_back(some, "not saved") == [
-        "not saved: g8, g9, g10 (t): it runs; open it",
+        "not saved: 3 names (t): it runs; open it",
         "  made in In[3] (g8, g10), In[4] (g9) - %checkpoint rebuild NAME",
     ]
+
+
+def test_names_that_one_cell_made_are_told_once() -> None:
+    some = [Skipped(f"g{n}", "t", "it runs", AGAIN, made_in=1) for n in range(3)]
+    assert not_back(some) == [
+        "not back: g0, g1, g2 (t): it runs; made in In[1] - %checkpoint rebuild NAME"
+    ]
+    assert not_back([*some, Skipped("h", "t", "it runs", AGAIN)]) == [
+        f"not back: h (t): it runs; {AGAIN}",
+        "not back: g0, g1, g2 (t): it runs; made in In[1] - %checkpoint rebuild NAME",
+    ]
+
+
+def test_no_name_is_told_twice() -> None:
+    words = re.findall(r"Out\[\d+\]|name_\d+|a{120}", "\n".join(not_back(MANY)))
+    assert len(words) == len(set(words))
 
 
 def test_where_no_cell_is_known_the_remedy_stays() -> None:

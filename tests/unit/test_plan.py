@@ -127,6 +127,13 @@ def test_several_clean_starts_without_a_checkpoint_still_offer_the_days_work() -
     assert decide(history, [checkpoint(1, "a")]).checkpoint == "c1"
 
 
+def test_an_empty_checkpoint_takes_no_place_on_offer() -> None:
+    manifests = [checkpoint(1, "a"), checkpoint(2, "b", units=())]
+    chosen = decide([past("a", kind="restart"), past("b", kind="restart")], manifests)
+    assert (chosen.kind, chosen.checkpoint) == ("clean", "c1")
+    assert decide([past("b", kind="restart")], manifests[1:]).checkpoint is None
+
+
 def test_a_checkpoint_of_a_forgotten_session_is_still_on_offer() -> None:
     assert decide([past("z", kind="restart")], [checkpoint(1, "a")]).checkpoint == "c1"
 
@@ -148,6 +155,15 @@ def test_a_death_with_no_unit_known_goes_to_the_checkpoint_before() -> None:
     chosen = decide(history, [checkpoint(1, "a"), checkpoint(2, "a")])
     assert (chosen.checkpoint, chosen.step) == ("c1", 1)
     assert "checkpoint before" in chosen.because
+
+
+def test_after_a_failed_restore_the_death_that_it_was_for_is_told() -> None:
+    manifests = [checkpoint(1, "a")]
+    first = past("a", cause="segmentation-fault", signal=11)
+    died = died_restoring("b", given("c1"), "var:df")
+    assert "Before that it had died: " in decide([first, died], manifests).because
+    stopped = past("a", kind="restart")
+    assert "Before that" not in decide([stopped, died], manifests).because
 
 
 def test_the_second_failed_restore_leaves_out_all_that_runs_code_when_it_is_loaded() -> None:

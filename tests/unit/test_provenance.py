@@ -183,6 +183,19 @@ def test_a_name_that_nobody_makes_is_said() -> None:
     assert (found.steps, found.unknown) == ((), ("nowhere",))
 
 
+def test_what_python_itself_has_is_not_missing() -> None:
+    live = {"f": ("sum", "range")}
+    assert plan_of("h", "x = 1", "h = (f() for i in range(2))", live=live).warnings == ()
+    own = plan_of("h", "def sum(x): return 0", "h = f()", live=live)
+    assert [step.cell.number for step in own.steps] == [1, 2]
+
+
+def test_only_names_that_are_made_are_promised() -> None:
+    shown = rebuild_plan.shown(plan_of("a b", "a = 1"))
+    assert "This cell makes a:" in shown
+    assert "No cell is known that makes b." in shown
+
+
 def test_a_name_that_was_deleted_is_said() -> None:
     found = plan_of("g", "g = 1", "del g")
     assert [step.cell.number for step in found.steps] == [1]

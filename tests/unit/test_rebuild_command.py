@@ -10,6 +10,7 @@ from IPython.core.error import UsageError
 
 from checkpoint_kernel import provenance, rebuild_command
 from checkpoint_kernel.contract import DEATHS
+from checkpoint_kernel.stub import Stub
 
 pytestmark = pytest.mark.unit
 
@@ -73,3 +74,11 @@ def test_deaths_are_known_by_the_text_of_the_cell(tmp_path: Path) -> None:
     assert list(found) == ["boom()", provenance.text_of("x" * 9000)]
     assert found["boom()"].startswith("killed, 2026-01-3")
     assert found[provenance.text_of("\n" + "x" * 9000)] == "unknown"
+
+
+def test_what_is_there_is_said_before_it_is_made_anew() -> None:
+    live = {"a": 1, "b": 2, "s": Stub("thing", "it is gone")}
+    assert rebuild_command._there(live, ["s", "gone"]) == ""
+    assert rebuild_command._there(live, ["a", "s"]) == "a is there: this would make it anew.\n"
+    both = rebuild_command._there(live, ["b", "a"])
+    assert both == "a, b are there: this would make them anew.\n"

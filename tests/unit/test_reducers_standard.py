@@ -333,6 +333,19 @@ class TestPartsOfObjects:
             "x", "sqlite3.Connection", "it ends", "sqlite3.connect('a')", True,
         )  # fmt: skip
 
+    def test_a_stub_of_what_a_checkpoint_still_has_is_named_as_a_part(self) -> None:
+        notebook = Notebook()
+        notebook.main["w"] = [Stub("vanish.V", "it is gone", "try again", "20260101-1")]
+        partition = notebook.partition()
+        assert partition.skipped == []
+        (one,) = partition.partly
+        assert (one.name, one.type, one.reason, one.remedy) == (
+            "w", "vanish.V", "it is gone", "try again",
+        )  # fmt: skip
+        again = load(partition)
+        assert again.main["w"][0]._stub_checkpoint == "20260101-1"
+        assert again.partition().partly == partition.partly
+
     def test_a_closure_and_a_default_may_hold_a_stub(self) -> None:
         notebook = made(
             "def outer():\n    g = (i for i in range(3)); next(g)\n    return lambda: next(g)\n"

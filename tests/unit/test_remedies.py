@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from death_cases import CAP, GIB, MIB, OOM, TRACE, evidence, out_of_memory, record_of
+from death_cases import CAP, GIB, MIB, OOM, TRACE, busy, evidence, out_of_memory, record_of
 
 from checkpoint_provisioner import pinning, remedies
 from checkpoint_provisioner.evidence import Memory, OomKills
@@ -235,3 +235,10 @@ def test_every_cause_has_a_sentence() -> None:
     for cause in causes:
         case = remedies.Case(evidence(signal.SIGKILL, oom=OOM), Verdict("death", cause, "x"), "")
         assert "doctor`." not in remedies.remedy(case), cause
+
+
+def test_a_death_while_restoring_is_answered_by_no_line_of_the_users() -> None:
+    flight = busy("", state="restoring", cells_started=0, restoring_unit="data:bad")
+    remedy = advice(evidence(signal.SIGSEGV, flight=flight, faults=TRACE.format(line=1)))
+    assert "`%checkpoint restore NAME` tries it again" in remedy
+    assert "line's last call" not in remedy
