@@ -31,10 +31,17 @@ _TRIED_BYTES: Final = 32 << 20  # streams of more are not loaded on trial
 
 
 class Hiding:
-    """The rules, and what was found by them in variables. For one checkpoint."""
+    """The rules, and what was found by them in variables. For one checkpoint.
 
-    def __init__(self, rules: Rules) -> None:
+    A variable is searched for `limit_s`, and for `further_s` where it may have secrets.
+    """
+
+    def __init__(
+        self, rules: Rules, limit_s: float | None = None, further_s: float | None = None
+    ) -> None:
         self.rules = rules
+        self._limit_s = LIMIT_S if limit_s is None else limit_s
+        self.further_s = _LIMIT_S if further_s is None else further_s
         self._left_s = ALL_LIMIT_S
         self._found = 0
         self._searches: dict[int, Search] = {}
@@ -51,7 +58,7 @@ class Hiding:
         search = self._searches.get(id(value))
         if search is None:
             search = Search(value, self.rules)
-            self.go_on(search, LIMIT_S)
+            self.go_on(search, self._limit_s)
         return search
 
     def go_on(self, search: Search, limit_s: float) -> None:
@@ -88,7 +95,7 @@ def dump(
     unfinished = [name for name, search in searches.items() if not search.done]
     if unfinished and secrets_rules.has_secret_name(bytes_of(pickled)):
         for name in unfinished:
-            hiding.go_on(searches[name], _LIMIT_S)
+            hiding.go_on(searches[name], hiding.further_s)
         unfinished = [name for name in unfinished if not searches[name].done]
         more = _hide_of(searches, hiding.rules)
         if more is not None and len(more.parts) > len(hide.parts if hide is not None else ()):

@@ -73,7 +73,8 @@ def drafts(
         deadline = time.monotonic() + limit_s
         try:
             draft.pickled, without_secrets[:] = hiding.dump(
-                draft.root, main, partition.definitions, observer, hiding.Hiding(rules),
+                draft.root, main, partition.definitions, observer,
+                hiding.Hiding(rules, limit_s / 10, limit_s / 10),
                 new_stream=lambda: _Bounded(deadline, limit_bytes),
                 variables=[value for one in held.values() for value in one.values()],
             )  # fmt: skip

@@ -34,18 +34,21 @@ from .secrets_rules import (
 LIMIT_S: Final = 0.3
 ALL_LIMIT_S: Final = 3.0
 
+# Types are looked up by id: a metaclass may have a `__hash__` of its own.
 # What is told of itself by nothing but its own value. Most of what there is.
 _PLAIN: Final = frozenset(
-    {int, float, complex, bool, type(None), range, slice, types.BuiltinFunctionType,
-     types.ModuleType}
+    map(id, (int, float, complex, bool, type(None), range, slice, types.BuiltinFunctionType,
+             types.ModuleType))
 )  # fmt: skip
 _TEXTS: Final = (str, bytes, bytearray)
-_PASSED_OVER: Final = frozenset({list, tuple, set, frozenset})  # if they hold nothing but such
+_PASSED_OVER: Final = frozenset(
+    map(id, (list, tuple, set, frozenset))
+)  # if they hold nothing but such
 _LONGEST: Final = 1 << 20  # bytes that are looked at as text
 _CHECKED_EVERY: Final = 256  # objects, between looks at the clock
 # What these hold is told by the garbage collector, for asking them may run code of others.
 _HOLDERS: Final = frozenset(
-    {staticmethod, classmethod, property, types.MappingProxyType, functools.partial}
+    map(id, (staticmethod, classmethod, property, types.MappingProxyType, functools.partial))
 )
 
 
@@ -70,9 +73,9 @@ def parts(value: Any, rules: Rules) -> list[Part]:
 def has_parts(value: Any) -> bool:
     """Whether there is anything to search in an object."""
     cls = type(value)
-    if cls in _PLAIN or issubclass(cls, _TEXTS):
+    if id(cls) in _PLAIN or issubclass(cls, _TEXTS):
         return False
-    return cls not in _PASSED_OVER or not _PLAIN.issuperset(map(type, value))
+    return id(cls) not in _PASSED_OVER or not _PLAIN.issuperset(map(id, map(type, value)))
 
 
 class Search:
@@ -118,7 +121,7 @@ class Search:
                 continue
             key, part = item  # type: ignore[misc]
             cls = type(part)
-            if cls in _PLAIN:
+            if id(cls) in _PLAIN:
                 continue
             if cls is str:
                 if (
@@ -131,7 +134,7 @@ class Search:
                 self._text(key, part)
             elif is_wrapped(cls):
                 self.parts.append(Part(part, None, f"a {name_of(cls)} is a secret"))
-            elif cls in _PASSED_OVER and _PLAIN.issuperset(map(type, part)):
+            elif id(cls) in _PASSED_OVER and _PLAIN.issuperset(map(id, map(type, part))):
                 continue  # numbers, by the million perhaps
             elif id(part) not in seen:
                 seen.add(id(part))
@@ -186,7 +189,7 @@ def _items(value: Any) -> Iterator[_Item]:
     cls = type(value)
     if cls is dict:
         return iter(value.items())
-    if cls in _PASSED_OVER:
+    if id(cls) in _PASSED_OVER:
         return _pair(value) if cls is tuple and len(value) == 2 else ((None, p) for p in value)
     return _others(value, cls)
 
@@ -199,7 +202,7 @@ def _others(value: Any, cls: type) -> Iterator[_Item]:
         yield None, value.__self__
         yield None, value.__func__
         return
-    if cls in _HOLDERS or issubclass(cls, functools.partial):
+    if id(cls) in _HOLDERS or issubclass(cls, functools.partial):
         yield from ((None, part) for part in gc.get_referents(value) if part is not cls)
         return
     if issubclass(cls, type):
