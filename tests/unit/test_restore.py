@@ -337,7 +337,10 @@ class TestLoadingCodeUsesGlobals:
     @pytest.mark.parametrize(
         ("required", "reason"),
         [
-            ("REQUIRED = (n for n in 'ab')", "loading it failed: NameError: name 'REQUIRED'"),
+            (
+                "REQUIRED = (n for n in 'ab'); next(REQUIRED)",
+                "loading it failed: NameError: name 'REQUIRED'",
+            ),
             ("REQUIRED = needy.rest = []", "loading it uses REQUIRED: it needs itself"),
         ],
         ids=["not in the checkpoint", "one with it"],
@@ -561,7 +564,8 @@ def test_the_locals_of_running_functions_are_loaded_and_bound_nowhere(
     shell.user_ns_hidden["look"] = shell.user_ns["look"] = look
     interactive.run(
         shell,
-        "def train(epochs):\n    losses = [0.5]\n    bad = (n for n in losses)\n    look()",
+        "def train(epochs):\n    losses = [0.5]\n    bad = (n for n in losses)\n"
+        "    next(bad)\n    look()",
         "train(3)",
     )
     frames = restore.load_locals(shell.user_ns, store, taken[0])
