@@ -125,7 +125,8 @@ def dump(
             once = {id(part.value): part for part in reversed(list(hit))}
             partly += [_named(name, p.value, p.reason) for p in reversed(once.values())]
         partly += [_named(name, obj, why) for name in watched for obj, why in hide.met]
-    partly += [_named(name, root[name], _TOO_LARGE, _PERHAPS) for name in unfinished]
+    # Of no type: nothing is missing in it.
+    partly += [Skipped(name, "", _TOO_LARGE, _PERHAPS) for name in unfinished]
     return pickled, list(dict.fromkeys(partly))
 
 

@@ -161,6 +161,8 @@ def partly_back(parts: Sequence[NotRestored | Skipped], back: str = "back") -> l
         f"{kind} is not {back}: {reason}"
         + (f"; {remedy}" if remedy else "")
         + "; every use of it says so"
+        if kind
+        else f"saved whole: {listed(names)}: {reason}; {remedy}"
         for (kind, reason, remedy), names in groups.items()
     ]
 

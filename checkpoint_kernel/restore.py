@@ -485,7 +485,7 @@ def _report(
         partly=tuple(
             NotRestored(s.name, s.type, s.reason, s.remedy)
             for s in checkpoint.partly
-            if s.name in outcome.values
+            if s.name in outcome.values and s.type
         )
         + tuple(one for one in outcome.partly if one.name in outcome.values),
         older=tuple(f"{name} ({by})" for name, by in sorted(outcome.older.items())),

@@ -8,6 +8,7 @@ what is left out of a pickle, and how, is `hiding`'s.
 from __future__ import annotations
 
 import collections
+import itertools
 import enum
 import functools
 import gc
@@ -116,6 +117,10 @@ class Search:
         if self._count % _CHECKED_EVERY == 0 and time.thread_time() > until:
             return False
         for item in self._current:
+            self._count += 1
+            if self._count % _CHECKED_EVERY == 0 and time.thread_time() > until:
+                self._current = itertools.chain([item], self._current)
+                return False
             if type(item) is Part:
                 self.parts.append(item)
                 continue
@@ -141,9 +146,6 @@ class Search:
                 if isinstance(key, str) and cls in (tuple, list) and is_secret_name(key):
                     self.parts += _listed(key, part)
                 queue.append(part)
-            self._count += 1
-            if self._count % _CHECKED_EVERY == 0 and time.thread_time() > until:
-                return False
         return True
 
     def _text(self, key: Any, part: Any) -> None:

@@ -96,7 +96,7 @@ def test_after_a_restore_by_hand_variables_are_named_without_cells_of_before(
 
 def test_a_checkpoint_names_what_is_missing_with_its_reason(tmp_path: Path) -> None:
     shell, store = interactive.new_shell(), interactive.new_store(tmp_path)
-    interactive.run(shell, "x = 1; h = (i for i in range(3))")
+    interactive.run(shell, "x = 1; h = (i for i in range(3)); next(h)")
     lost = [
         manifest.Skipped("gen", "generator", "it runs", "make it", made_in=3, made_by="gen = f()"),
         manifest.Skipped("h", "lost", "long ago"),
