@@ -8,10 +8,10 @@ what is left out of a pickle, and how, is `hiding`'s.
 from __future__ import annotations
 
 import collections
-import itertools
 import enum
 import functools
 import gc
+import itertools
 import re
 import time
 import types

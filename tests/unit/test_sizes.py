@@ -94,7 +94,7 @@ class TestKinds:
         untouched = numpy.zeros(64 * MB, numpy.uint8)
         assert size_mb(untouched) < 4
         untouched[: 32 * MB] = 1
-        assert size_mb(untouched) == pytest.approx(32, abs=2)
+        assert size_mb(untouched) == pytest.approx(32, abs=2.5)  # huge pages at both ends
 
     def test_a_file_that_is_mapped_takes_no_memory_and_shared_memory_does(
         self, tmp_path: Any
