@@ -94,6 +94,7 @@ class Facts:
     own_modules: own_modules.Known | None = None
     slow: frozenset[str] = frozenset()  # variables that are waited for
     dares: bool = False  # to save them untried
+    newest: Manifest | None = None  # which may hold what is not decided now
     observed: Observed = field(default_factory=Observed)
     missing: list[Skipped] = field(default_factory=list)  # since the restore
     hidden: dict[str, Any] | None = None  # names that are the shell's own; None: as it says
@@ -345,6 +346,7 @@ class Checkpointer:
             include=self._session.settings.include,
             slow=self._slow,
             dares=self._dares,
+            newest=self.settled.newest,
             keep=self._session.settings.keep,
             root=Path(self._session.notebook_directory).parent,
             store_limit_bytes=self._session.settings.store_limit_bytes,
@@ -659,7 +661,7 @@ def write(
     limit(snapshot.DEADLINE_S)
     state = interactive_state.draft(shell, facts.surroundings, partition.definitions)
     carried, lost = commit.carried_over(facts.proved.units, partition)
-    not_saved = [*registrations.said(partition.skipped), *lost]
+    not_saved = [*_held_before(facts.newest, partition), *lost]
     left_out = [*selected.skipped, *of_modules.skipped, *not_saved]
     made = _with_origin(facts, shell, left_out, {one.name for one in not_saved})
     seen = {one.name for one in made}
@@ -702,6 +704,25 @@ def write(
         private_bytes=memory.private_bytes(),
     )
     _prune(store, facts, report)
+
+
+def _held_before(newest: Manifest | None, partition: units.Partition) -> list[Skipped]:
+    """What is not saved. Of what takes long to be tried, the checkpoint before has a version."""
+    skipped = registrations.said(partition.skipped)
+    if newest is None or not partition.undecided:
+        return skipped
+    holds = dict.fromkeys(newest.names, newest.id)
+    holds |= {one.name: one.checkpoint for one in newest.skipped if one.checkpoint is not None}
+    return [
+        replace(
+            one,
+            checkpoint=holds[one.name],
+            remedy=f"as it was before: %checkpoint restore {holds[one.name]} {one.name}",
+        )
+        if one.name in partition.undecided and one.name in holds
+        else one
+        for one in skipped
+    ]
 
 
 def _with_origin(

@@ -39,7 +39,7 @@ class EntryPoints:
         if self._search.is_alive():
             self._search.join(wait_s)
         if self._left:
-            due = [one for one in self._left if one[1] is None or one[1] in sys.modules]
+            due = [one for one in self._left if one[1] is None or _is_loaded(one[1])]
             self._left = [one for one in self._left if one not in due]
             for entry, _ in due:
                 self._call(entry)
@@ -60,6 +60,12 @@ class EntryPoints:
             self._left = [(one, _module_of(one)) for one in entry_points(group=GROUP)]
         except Exception as why:  # metadata that cannot be read
             self._news.append(f"reducers of installed libraries cannot be found: {why!r}.")
+
+
+def _is_loaded(module: str) -> bool:
+    """To the end of its import."""
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return module in sys.modules and not getattr(spec, "_initializing", False)
 
 
 def _module_of(entry: EntryPoint) -> str | None:

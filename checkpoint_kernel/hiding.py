@@ -37,12 +37,16 @@ class Hiding:
     """
 
     def __init__(
-        self, rules: Rules, limit_s: float | None = None, further_s: float | None = None
+        self,
+        rules: Rules,
+        limit_s: float | None = None,
+        further_s: float | None = None,
+        all_limit_s: float = ALL_LIMIT_S,
     ) -> None:
         self.rules = rules
         self._limit_s = LIMIT_S if limit_s is None else limit_s
         self.further_s = _LIMIT_S if further_s is None else further_s
-        self._left_s = ALL_LIMIT_S
+        self._left_s = all_limit_s
         self._found = 0
         self._searches: dict[int, Search] = {}
 
@@ -125,6 +129,8 @@ def dump(
             once = {id(part.value): part for part in reversed(list(hit))}
             partly += [_named(name, p.value, p.reason) for p in reversed(once.values())]
         partly += [_named(name, obj, why) for name in watched for obj, why in hide.met]
+    for search in searches.values():  # a reference would say that somebody holds the object
+        search.give_up()
     # Of no type: nothing is missing in it.
     partly += [Skipped(name, "", _TOO_LARGE, _PERHAPS) for name in unfinished]
     return pickled, list(dict.fromkeys(partly))

@@ -52,10 +52,10 @@ _alive: frozenset[int] = frozenset()  # ids of the threads that were
 
 def note() -> None:
     """Where all regular files are. The user waits: some microseconds for each descriptor."""
-    global _noted, _other_thread, _alive
+    global _noted, _streams, _other_thread, _alive
     _other_thread = threading.current_thread() is not threading.main_thread()
     _alive = frozenset(map(id, threading.enumerate()))
-    _streams.update({id(getattr(sys, name, None)): name for name in _STREAMS})
+    _streams = {id(getattr(sys, name, None)): name for name in _STREAMS}
     found: dict[int, tuple[int, os.stat_result]] = {}
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 (half the time of the others)
         number = int(name)

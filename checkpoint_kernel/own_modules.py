@@ -135,7 +135,11 @@ def look(
             continue
         try:
             _look_at(module, known, found, known_bad, progress)
-        except Exception as why:  # a module may have put anything into its namespace
+        except (
+            Exception,
+            SystemExit,
+            GeneratorExit,
+        ) as why:  # a module may have put anything into its namespace
             reason = f"its changes cannot be told: {units.one_line(why)}"
             found.skipped.append(Skipped(module.__name__, "module", reason))
     return found
@@ -291,7 +295,7 @@ def _digest(value: Any) -> str | None:
             stream.hashed.update(raw)
     except _TooLarge:
         return None
-    except Exception:  # it cannot be pickled: a lock, a lambda, a connection
+    except (Exception, SystemExit, GeneratorExit):  # a lock, a lambda, a connection, own code
         return f"id {id(value)}"
     return str(stream.hashed.hexdigest(8))
 

@@ -7,7 +7,9 @@ the world outside is refused with how to have it again. Files are `reducers_file
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
+import queue
 from typing import Any, Final
 
 from . import open_files, rebuild, rebuild_standard
@@ -79,9 +81,14 @@ def reduce_thread(obj: Any) -> Any:
 
 def reduce_simple_queue(obj: Any) -> Any:
     """queue.SimpleQueue, whose items can only be taken out; they are put back."""
-    items = [obj.get_nowait() for _ in range(obj.qsize())]
-    for item in items:
-        obj.put(item)
+    items: list[Any] = []
+    try:
+        with contextlib.suppress(queue.Empty):  # where there is no fork, others take from it too
+            for _ in range(obj.qsize()):
+                items.append(obj.get_nowait())
+    finally:
+        for item in items:
+            obj.put(item)
     return (rebuild_standard.simple_queue, (), items, None, None, rebuild_standard.put_all)
 
 

@@ -41,6 +41,7 @@ from . import (
     own_modules,
     own_modules_back,
     provenance,
+    rebuild,
     registrations,
     session,
     stand_ins,
@@ -111,8 +112,12 @@ def at_start(
         )
         death = _death(record)
         with limit.kept():
-            state = _interactive_state(shell, store, checkpoint, plan.leave_out, limit)
+            left_out = with_care.known_to_kill(store, checkpoint, plan)
+            state = _interactive_state(shell, store, checkpoint, left_out, limit)
             state.begin()  # what the units import is found by sys.path
+            recorder.update(
+                restoring_unit=None, restoring_until=None
+            )  # trials have their own limit
             outcome = load(
                 shell.user_ns, store, checkpoint,
                 leave_out=with_care.left_out(
@@ -205,7 +210,9 @@ def on_request(
     main = shell.user_ns
     state = PuttingBack(shell)
     if not asked:
-        state = _interactive_state(shell, store, checkpoint)
+        state = _interactive_state(
+            shell, store, checkpoint, with_care.in_quarantine(store, checkpoint)
+        )
     with _all_or_nothing(main):
         state.begin()
         stubs = stand_ins.taken_out(main, checkpoint)
@@ -354,6 +361,7 @@ def _on_trial(main: dict[str, Any], store: Store, checkpoint: Manifest) -> trial
 
     def loader(leave_out: AbstractSet[str], about_to_load: Callable[[Unit], None]) -> trial.Load:
         without = dict.fromkeys(leave_out, "it is left out")
+        rebuild.trying.append(True)  # nothing outside is to change; this process ends with it
         made = Loader(main, store, checkpoint, store.new_reader(), without)
         made.about_to_load = about_to_load
 
@@ -389,14 +397,13 @@ def _interactive_state(
     shell: Any,
     store: Store,
     checkpoint: Manifest,
-    leave_out: Iterable[str] = (),
+    left_out: Mapping[str, str],
     limit: LoadLimit | None = None,
 ) -> PuttingBack:
     """The interactive state, ready to be put back; empty, and said why, if it cannot be loaded."""
     unit = next((unit for unit in checkpoint.units if unit.kind == interactive_state.KIND), None)
     if unit is None:
         return PuttingBack(shell)
-    left_out = dict.fromkeys(leave_out, with_care.KILLED)
     try:
         with store.reader() as reader:
             loader = Loader(shell.user_ns, store, checkpoint, reader, left_out)
@@ -405,7 +412,8 @@ def _interactive_state(
             packed = loader.unit(unit.id)[interactive_state.KIND]
     except CannotLoad as why:
         return PuttingBack(shell).lost(str(why))
-    return PuttingBack(shell, packed, _Definitions(shell.user_ns, store, checkpoint))
+    definitions = _Definitions(shell.user_ns, store, checkpoint, left_out)
+    return PuttingBack(shell, packed, definitions)
 
 
 @dataclass
@@ -415,12 +423,14 @@ class _Definitions:
     main: dict[str, Any]
     store: Store
     checkpoint: Manifest
+    left_out: Mapping[str, str]
 
     def definition(self, key: str) -> Any:
         if key in self.main:
             return self.main[key]
         with self.store.reader() as reader:
-            return Loader(self.main, self.store, self.checkpoint, reader).definition(key)
+            loader = Loader(self.main, self.store, self.checkpoint, reader, self.left_out)
+            return loader.definition(key)
 
 
 def bind(shell: Any, values: dict[str, Any]) -> None:

@@ -105,10 +105,14 @@ class Search:
                 else:
                     # A reference left here would say that somebody else holds the object.
                     self.done, self._seen, self._current = True, set(), iter(())
-        except RuntimeError:  # a container was changed by another thread meanwhile
-            self._given_up = True
-            self._queue.clear()
-            self._current = iter(())
+        except Exception:  # changed by another thread meanwhile, or there is no memory left
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Go no further, and hold no object that is yet to be looked at."""
+        self._given_up = not self.done
+        self._queue.clear()
+        self._seen, self._current = set(), iter(())
 
     def _look(self, until: float) -> bool:
         """Look at what the current object holds; False: the time is over."""
@@ -163,7 +167,8 @@ def _listed(key: str, parts: Any) -> Iterator[Part]:
 
 
 def _why(key: Any, part: Any, rules: Rules) -> str | None:
-    text = text_of(part if len(part) <= _LONGEST else part[:_LONGEST]) or ""
+    base = next(base for base in _TEXTS if issubclass(type(part), base))
+    text = text_of(base.__getitem__(part, slice(_LONGEST))) or ""  # and no method of its own
     if isinstance(key, str) and is_secret_name(key) and _is_credential(key, text):
         return _under(key)
     return rules.in_text(text)

@@ -122,6 +122,8 @@ def fork(
     the parent. `unneeded` (address, length in bytes) is memory that `work` never reads: it is
     missing in the child. Raises OSError if the fork fails.
     """
+    starts, lengths = _whole_pages(unneeded)
+    open_files.note()
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.set_blocking(write_fd, True)
     try:
@@ -133,8 +135,6 @@ def fork(
     # A collection between here and the child's gc.disable() would touch every page.
     collecting = gc.isenabled()
     gc.disable()
-    starts, lengths = _whole_pages(unneeded)
-    open_files.note()
     try:
         pid = _fork_in_one_breath(starts, lengths)
     except BaseException:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import namespace
+from . import namespace, own_modules
 from .manifest import Manifest
 from .session import RestoreReport
 from .stub import Stub
@@ -49,7 +49,7 @@ def bind_again(main: dict[str, Any], checkpoint: Manifest, there: Iterable[str])
 
 
 def _may_be_bound(main: Mapping[str, Any], name: str) -> bool:
-    if namespace.output_number(name) is not None:
+    if namespace.output_number(name) is not None or own_modules.is_root(name):
         return False
     return name not in main or checkpoint_of(main[name]) is not None
 

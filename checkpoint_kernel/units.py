@@ -179,7 +179,8 @@ class _Partitioner:
         trying: Trying | None,
     ) -> None:
         self._main = main
-        self._hiding = hiding.Hiding(rules)
+        # Who waits for it waits for no more than this.
+        self._hiding = hiding.Hiding(rules, *((0.05, 0.1, 0.2) if interruptible else ()))
         self._trying = trying
         self._postponed: list[Draft] | None = []  # None: code of the user's may run
         self._order: healing.Order | None = None
@@ -578,6 +579,8 @@ class _Partitioner:
             for draft in group:
                 draft.pickled = None  # frees the pickler and all that it kept
                 draft.root, draft.parts = {}, []  # references that nobody would account for
+            here = merged.root.keys() & self._definition_draft.keys()
+            self._definition_draft.update(dict.fromkeys(here, merged))
             self._owner = {}  # ids may be reused from here on; meetings are complete
             self._pickle(merged)
             self._pickle_queue()

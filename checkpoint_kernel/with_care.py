@@ -46,7 +46,7 @@ def left_out(
     found = dict.fromkeys((unit.id for unit in killers), KILLED)
     if plan.step:
         _remember(store, quarantine.of_death(killers, death.get("cause"), _time_of(death)))
-    found |= _in_quarantine(store, checkpoint)
+    found |= in_quarantine(store, checkpoint)
     for_memory = death.get("cause") in quarantine.FOR_MEMORY
     if plan.care == "trial" and not for_memory and trial.possible():
         suspects = [u for u in checkpoint.units if trial.is_suspect(u) and u.id not in found]
@@ -63,7 +63,7 @@ def left_out_by_hand(
 ) -> dict[str, str]:
     """The same for `%checkpoint restore`: what is in quarantine, but not what is named and does no
     harm when it is loaded in another process."""
-    found = _in_quarantine(store, checkpoint)
+    found = in_quarantine(store, checkpoint)
     wished = [u for u in checkpoint.units if u.id in found and not asked.isdisjoint(u.names)]
     if not wished:
         return found
@@ -95,7 +95,13 @@ def released(store: Store, checkpoint: Manifest, restored: Iterable[str]) -> Non
         )
 
 
-def _in_quarantine(store: Store, checkpoint: Manifest) -> dict[str, str]:
+def known_to_kill(store: Store, checkpoint: Manifest, plan: Plan) -> dict[str, str]:
+    """What is left out before anything is tried: unit id -> reason."""
+    return {**dict.fromkeys(plan.leave_out, KILLED), **in_quarantine(store, checkpoint)}
+
+
+def in_quarantine(store: Store, checkpoint: Manifest) -> dict[str, str]:
+    """Units that are loaded on the user's wish only: id -> reason."""
     entries = quarantine.read(store.directory)
     return {u.id: entries[u.payload].reason for u in checkpoint.units if u.payload in entries}
 

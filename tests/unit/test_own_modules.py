@@ -182,6 +182,15 @@ class TestWhatHasChanged:
         assert look(tracker).skipped == []
 
 
+def test_an_object_that_exits_when_it_is_pickled_costs_itself(
+    write: Write, tracker: Tracker
+) -> None:
+    exits = "class Exits:\n    def __reduce__(self): raise SystemExit\n"
+    write("mine_exits", f"{exits}it = Exits()\n")
+    again("mine_exits")
+    assert look(tracker).roots == look(tracker).roots == {}
+
+
 def test_what_looks_like_a_secret_or_is_excluded_is_named_and_not_saved() -> None:
     roots = {"mine.api_key": "sk", "mine.big": 1, "mine.x": 2, "mine.token": 3}
     selected = namespace.of_modules(roots, Rules(exclude=("mine.b*",)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import mmap
+import os
 import sys
 import threading
 import weakref
@@ -161,7 +162,7 @@ def test_the_unit_that_is_noted_is_the_one_being_loaded_also_where_loading_one_p
     reborn, _ = start(saved.id)
     assert reborn.user_ns["outer"].x == 2
     outer = ["data:outer", "data:inner", "data:outer", "data:outer"]  # the last: once more
-    assert noted == ["class:Outer", *outer, "state:state", None]
+    assert noted == [None, "class:Outer", *outer, "state:state", None]
 
 
 def test_a_unit_that_killed_an_earlier_restore_is_left_out_and_named(
@@ -699,3 +700,20 @@ def test_what_the_user_has_frozen_stays_frozen(shell: Any, store: Store) -> None
         assert gc.get_freeze_count() == pytest.approx(frozen, abs=1000)
     finally:
         gc.unfreeze()
+
+
+def test_a_trial_leaves_the_users_files_alone(shell: Any, store: Store) -> None:
+    made = "kept = tempfile.NamedTemporaryFile(); kept.write(b'x'); kept.flush()"
+    interactive.run(shell, "import tempfile", made)
+    path = Path(shell.user_ns["kept"].name)
+    saved = interactive.save(shell, store)
+    unit = next(unit for unit in saved.units if "kept" in unit.names)
+    reborn = interactive.new_shell()
+    pid = os.fork()
+    if pid == 0:
+        load = restore._on_trial(reborn.user_ns, store, saved)(set(), lambda unit: None)
+        load(unit)
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert path.exists()

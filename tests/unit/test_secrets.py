@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import interactive
 import pytest
+from notebook_namespace import Notebook
 
 from checkpoint_kernel import hiding, restore, secrets_rules, secrets_search
 from checkpoint_kernel.secrets_rules import Rules
@@ -353,3 +354,14 @@ class TestSaving:
         back = saved.back()
         assert back["fs"] == [back["f"]]
         assert len(back["many"]) == 300
+
+
+def test_a_text_with_a_length_of_its_own_is_searched_all_the_same() -> None:
+    notebook = Notebook()
+    notebook.run(
+        "class Text(str):\n    def __len__(self): raise ValueError\n"
+        "held = [Text('a'), {'password': Text('hunter2 hunter2')}]; good = 1"
+    )
+    partition = notebook.partition()
+    assert "good" in {name for draft in partition.units for name in draft.root}
+    assert [one.name for one in partition.partly] == ["held"]

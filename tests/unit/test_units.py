@@ -438,3 +438,14 @@ def test_an_object_that_is_made_by_a_method_of_its_class_comes_back(notebook: No
     assert back["user"].name == "ann"
     assert type(back["user"]) is back["User"]
     assert back["make"] is back["User"].make
+
+
+def test_a_class_that_became_one_with_a_variable_is_found_for_a_trial(notebook: Notebook) -> None:
+    notebook.run(
+        "import socket\nreg = []\nclass A:\n    registry = reg\n"
+        "    def __init__(self): self.sock, self.n = socket.socket(), 1\n"
+        "    def __getstate__(self): return dict(vars(self))\na = A()"
+    )
+    partition = notebook.partition()
+    assert partition.skipped == []
+    assert [one.name for one in partition.partly] == ["a"]
