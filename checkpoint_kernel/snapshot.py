@@ -227,13 +227,22 @@ def _run_child(work: Callable[[Report], None], status_fd: int) -> NoReturn:
         report(alive=True)
         _isolate(status_fd)
         work(report)
+        _end_what_was_started()
         os._exit(0)
     except BaseException as why:
         try:
             _reporter(status_fd)(failed=f"{type(why).__name__}: {why}")
+            _end_what_was_started()
         finally:
             os._exit(1)
     raise AssertionError("os._exit came back")
+
+
+def _end_what_was_started() -> None:
+    """By objects, while they were saved. The kernel sees to that too, unless it has died."""
+    if os.getpgrp() == os.getpid():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
 
 
 def _reporter(fd: int) -> Report:

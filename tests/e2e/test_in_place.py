@@ -14,7 +14,7 @@ def test_without_a_snapshot_process_the_state_is_saved_and_restored_all_the_same
     ).ok()
     result = notebook.run(
         "import threading\nlock = threading.Lock(); f = open('/dev/null')\n"
-        "g = (i for i in []); x = [1]; y = [x, g]"
+        "g = (i for i in [1]); i = next(g); x = [1]; y = [x, g]"
     ).ok()
     assert result.text == ""
     wait_for_checkpoint(notebook, result.execution_count)
