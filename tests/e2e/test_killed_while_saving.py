@@ -80,6 +80,11 @@ def test_no_process_outlives_the_kernel_it_belonged_to(notebook: Notebook) -> No
     assert notebook.run("1").ok().value == "1"
 
 
+def held(notebook: Notebook) -> list[str]:
+    """What the newest checkpoint holds."""
+    return [name for newest in checkpoints(notebook)[-1:] for name in newest.names]
+
+
 def test_a_variable_whose_saving_was_killed_is_named_in_the_notice_and_tried_again(
     notebook: Notebook, tmp_path: Path
 ) -> None:
@@ -92,7 +97,7 @@ def test_a_variable_whose_saving_was_killed_is_named_in_the_notice_and_tried_aga
         "        return (list, ())\n"
     ).ok()
     notebook.run("big = Big(); small = [1]").ok()
-    wait_until(lambda: "small" in checkpoints(notebook)[-1].names, "a checkpoint without big", 30)
+    wait_until(lambda: "small" in held(notebook), "a checkpoint without big", 30)
     said = "big is not saved at present: the process that tried to save it was killed"
     # The manifest is there a moment before the kernel knows.
     wait_until(lambda: said in notebook.run("1").ok().prose, "a word of it", 10)
@@ -100,5 +105,5 @@ def test_a_variable_whose_saving_was_killed_is_named_in_the_notice_and_tried_aga
     assert said not in notebook.run("2").ok().prose
     (tmp_path / "full").unlink()
     # Nobody runs a cell: it is saved all the same.
-    wait_until(lambda: "big" in checkpoints(notebook)[-1].names, "a checkpoint with big", 30)
+    wait_until(lambda: "big" in held(notebook), "a checkpoint with big", 30)
     wait_until(lambda: "big is saved again." in notebook.run("3").ok().prose, "a word of it", 10)
