@@ -465,7 +465,10 @@ class Checkpointer:
             killed = self._recorder.flight.snapshots_killed + report["killed"]
             self._recorder.update(snapshots_killed=killed)
             self._blame.convict(
-                report["fatal"], report["costly"], self._shell.user_ns, time.monotonic()
+                _still_meant(report["fatal"], report["meant"], self._shell.user_ns),
+                _still_meant(report["costly"], report["meant"], self._shell.user_ns),
+                self._shell.user_ns,
+                time.monotonic(),
             )
         if "partial" in report:  # published already, with what follows as `pending`
             self._seq, self.parent = report["partial"]
@@ -607,6 +610,17 @@ class Checkpointer:
         return saved
 
 
+def _still_meant(
+    reasons: dict[str, str], meant: dict[str, int], live: dict[str, Any]
+) -> dict[str, str]:
+    """Of names, those that stand for the object that was meant."""
+    return {
+        name: why
+        for name, why in reasons.items()
+        if namespace.identity(live, name) == meant.get(name)
+    }
+
+
 # --- write: the snapshot process ------------------------------------------------------------
 
 
@@ -652,7 +666,10 @@ def write(
         units.Trying(facts.slow, facts.dares, trying) if forks else None,
     )  # fmt: skip
     if partition.fatal or partition.costly:
-        report(fatal=partition.fatal, costly=partition.costly, killed=partition.killed)
+        named = (*partition.fatal, *partition.costly)
+        # Which objects they are: the user may have rebound a name by the time that this is read.
+        meant = {name: id(selected.roots[name]) for name in named if name in selected.roots}
+        report(fatal=partition.fatal, costly=partition.costly, killed=partition.killed, meant=meant)
     frames = locals_unit.drafts(
         facts.position.frames, shell.user_ns, partition, facts.bad_frames,
         lambda names: progress(names, locals_unit.HANG_LIMIT_S), partition.rules,
