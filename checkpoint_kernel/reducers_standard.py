@@ -16,7 +16,6 @@ from . import open_files, rebuild, rebuild_standard
 from .refusals import Refusal, Refused, type_name
 from .registry import Partly, Reduce, named_reduction
 
-_WAITERS: Final = "whoever waits for it ends with the process"
 _PRIVATE_MAP: Final = 64 << 20
 
 

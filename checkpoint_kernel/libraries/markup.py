@@ -13,9 +13,6 @@ from typing import Any
 from checkpoint_kernel.refusals import Refusal, Refused, type_name
 from checkpoint_kernel.registry import named_reduction
 
-_AGAIN = "run the cell that made it again"
-
-
 # --- lxml
 
 _ALONE = ("_Comment", "_ProcessingInstruction", "_Entity")
